@@ -1,0 +1,1 @@
+# headers, libraries, package files

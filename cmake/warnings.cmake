@@ -1,0 +1,10 @@
+# Warnings for our own code (errors when CGX_WERROR) and the sanitizers, as one interface target.
+add_library(cgx_warnings INTERFACE)
+target_compile_options(cgx_warnings INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual>
+  $<$<AND:$<BOOL:${CGX_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>)
+if(CGX_SANITIZE)
+  add_compile_options(-fsanitize=${CGX_SANITIZE} -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${CGX_SANITIZE})
+endif()

@@ -1,0 +1,279 @@
+/* cgx: collectives that compress inside. The C interface (C99); everything else is private.
+ *
+ * Conventions, unless a function says otherwise:
+ *  - Every function that can fail returns a cgx_status. cgx_last_error() then holds, for the calling
+ *    thread, a sentence saying what was wrong, with which value, and what to do.
+ *  - `count` is in elements, `bytes` in bytes, `timeout_ms` in milliseconds.
+ *  - Strings given in are copied. Strings given out live as long as their owner (said at each).
+ *  - Structs begin with `struct_size`; set them up with their _INIT macro. A smaller struct from an older
+ *    header is accepted: fields that it lacks take their defaults.
+ *  - Functions on different handles may be called from different threads at the same time. On one handle,
+ *    calls must come one after another, except where marked "any thread".
+ *  - Handles given to a destroy function may be NULL.
+ */
+#ifndef CGX_CGX_H_
+#define CGX_CGX_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CGX_VERSION_MAJOR 0
+#define CGX_VERSION_MINOR 1
+#define CGX_VERSION_PATCH 0
+#define CGX_VERSION (CGX_VERSION_MAJOR * 10000 + CGX_VERSION_MINOR * 100 + CGX_VERSION_PATCH)
+
+#if defined(__GNUC__)
+#define CGX_API __attribute__((visibility("default")))
+#else
+#define CGX_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version, errors, logging ------------------------------------------------------------------ */
+
+typedef enum cgx_status {
+  CGX_OK = 0,
+  CGX_INVALID_ARGUMENT = 1, /* a wrong value, a null pointer, a malformed spec */
+  CGX_UNSUPPORTED = 2,      /* understood, and not offered here */
+  CGX_TIMEOUT = 3,          /* a peer made no progress within the timeout */
+  CGX_PEER_FAILED = 4,      /* a peer died, closed its connection or reported a failure of its own */
+  CGX_MISMATCH = 5,         /* ranks called with different counts, types, specs or order */
+  CGX_ABORTED = 6,          /* cgx_comm_abort was called */
+  CGX_FAILED = 7,           /* the communicator failed earlier; destroy it */
+  CGX_RESOURCE = 8,         /* memory, /dev/shm, descriptors or threads are exhausted */
+  CGX_CORRUPT = 9,          /* encoded bytes that no encoder can have written */
+  CGX_INTERNAL = 10         /* a bug in cgx */
+} cgx_status;
+
+/* CGX_VERSION of the library that is loaded (the macro is that of the header). Any thread. */
+CGX_API int cgx_version(void);
+/* "0.1.0". Static. Any thread. */
+CGX_API const char* cgx_version_string(void);
+/* "CGX_TIMEOUT". Static. Any thread. */
+CGX_API const char* cgx_status_name(cgx_status status);
+/* The calling thread's last error, "" if none; valid until its next cgx call. Any thread. */
+CGX_API const char* cgx_last_error(void);
+
+typedef enum cgx_log_level { CGX_LOG_ERROR = 0, CGX_LOG_WARN = 1, CGX_LOG_INFO = 2, CGX_LOG_TRACE = 3 } cgx_log_level;
+typedef void (*cgx_log_fn)(void* user, cgx_log_level level, const char* message);
+/* Sends log lines to `fn` (NULL: back to standard error) up to `level`. The default is standard error
+ * at the level of CGX_LOG=error|warn|info|trace (warn). `fn` is called from any thread, one call at a
+ * time, and must not call cgx. Any thread. */
+CGX_API void cgx_set_log(cgx_log_fn fn, void* user, cgx_log_level level);
+
+/* ---- Types ------------------------------------------------------------------------------------- */
+
+typedef enum cgx_dtype {
+  CGX_FLOAT32 = 0,
+  CGX_FLOAT16 = 1,
+  CGX_BFLOAT16 = 2,
+  CGX_FLOAT64 = 3,
+  CGX_INT8 = 4,
+  CGX_UINT8 = 5,
+  CGX_INT16 = 6,
+  CGX_INT32 = 7,
+  CGX_INT64 = 8
+} cgx_dtype;
+
+typedef enum cgx_op {
+  CGX_SUM = 0,
+  CGX_AVG = 1 /* sum times the float nearest to 1/size, inside the reduction; not for integers */
+} cgx_op;
+
+/* ---- Codecs ------------------------------------------------------------------------------------ */
+
+/* A codec made from a spec such as "maxmin:bits=4,bucket=512" or "topk:ratio=0.01|natural". */
+typedef struct cgx_codec cgx_codec;
+
+/* Parses `spec`. CGX_INVALID_ARGUMENT names the codec, the parameter, its value and its range. The result is immutable. */
+CGX_API cgx_status cgx_codec_create(const char* spec, cgx_codec** codec);
+CGX_API void cgx_codec_destroy(cgx_codec* codec);
+/* The canonical spec, every parameter spelled out. Lives as long as `codec`. Any thread. */
+CGX_API const char* cgx_codec_spec(const cgx_codec* codec);
+/* 1 if decoding gives the input on average (over seeds), 0 if not. Any thread. */
+CGX_API int cgx_codec_unbiased(const cgx_codec* codec);
+/* Bytes that encoding `count` elements of `dtype` takes: a pure function, never above the elements
+ * themselves (docs/WIRE.md gives the formula of each codec). dtype: fp32, fp16, bf16; others are
+ * CGX_UNSUPPORTED. Any thread. */
+CGX_API cgx_status cgx_codec_encoded_bytes(const cgx_codec* codec, cgx_dtype dtype, uint64_t count, uint64_t* bytes);
+
+/* Where random bits come from: equal keys give equal bytes on every machine. */
+typedef struct cgx_random_key {
+  uint64_t seed;
+  uint32_t operation;
+  uint32_t tensor;
+  uint32_t rank; /* below 65536 */
+} cgx_random_key;
+
+/* Encodes `count` elements at `x` into `block`, which holds `capacity` bytes, at least
+ * cgx_codec_encoded_bytes(). `key` may be NULL (all zero). Error feedback in the spec is
+ * CGX_INVALID_ARGUMENT here: residuals belong to a communicator. Any thread. */
+CGX_API cgx_status cgx_codec_encode(const cgx_codec* codec, cgx_dtype dtype, const void* x, uint64_t count,
+                                    const cgx_random_key* key, void* block, uint64_t capacity);
+/* Decodes a block of exactly `bytes` bytes into `count` fp32 values. `dtype` is the type that was
+ * encoded. Any bytes are safe: CGX_CORRUPT where no encoder can have written them. Any thread. */
+CGX_API cgx_status cgx_codec_decode(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
+                                    uint64_t count, float* out);
+
+/* The codecs there are, as a JSON array: name, summary, unbiased, params (name, range, default,
+ * meaning). Static. Any thread. */
+CGX_API const char* cgx_codec_list(void);
+/* The allreduce algorithms there are, as a JSON array: name, summary. Static. Any thread. */
+CGX_API const char* cgx_algorithm_list(void);
+/* Forces the CPU path of the codecs: "scalar", "sse4", "avx2", "avx512"; "" for the best one. Every path gives
+ * the same bytes. For tests and benchmarks: no encode, decode or collective may be running. */
+CGX_API cgx_status cgx_set_cpu_path(const char* name);
+
+/* ---- Rendezvous -------------------------------------------------------------------------------- */
+
+/* A key-value store where the ranks of a communicator meet. */
+typedef struct cgx_store cgx_store;
+
+typedef struct cgx_store_callbacks {
+  uint32_t struct_size;
+  void* user;
+  /* Stores a copy of `bytes` bytes under `key`. Returns 0, or anything else for failure. */
+  int (*set)(void* user, const char* key, const void* value, uint64_t bytes);
+  /* Waits up to `timeout_ms` (0: not at all) until `key` is set. Copies the value to `value` if it fits
+   * `capacity`, and its size to `*bytes` in any case. Returns 0; 1 on timeout; anything else for failure. */
+  int (*get)(void* user, const char* key, int64_t timeout_ms, void* value, uint64_t capacity, uint64_t* bytes);
+  /* Called once when the store is destroyed; may be NULL. */
+  void (*destroy)(void* user);
+} cgx_store_callbacks;
+#define CGX_STORE_CALLBACKS_INIT {(uint32_t)sizeof(cgx_store_callbacks), NULL, NULL, NULL, NULL}
+
+/* A framework's own store. The callbacks are called from the thread that creates, uses or destroys the
+ * communicator, and from its worker thread after a failure. */
+CGX_API cgx_status cgx_store_create(const cgx_store_callbacks* callbacks, cgx_store** store);
+/* A directory that every rank sees, made if missing, one per job: leftovers of an earlier job in it are an error. */
+CGX_API cgx_status cgx_store_create_file(const char* directory, cgx_store** store);
+/* Rank 0 listens on host:port and serves the others, which retry for `timeout_ms`. The server lives as long as rank 0's store. */
+CGX_API cgx_status cgx_store_create_tcp(const char* host, int port, int rank, int64_t timeout_ms, cgx_store** store);
+/* The communicators made from a store must be destroyed before it. */
+CGX_API void cgx_store_destroy(cgx_store* store);
+
+/* ---- Communicators ----------------------------------------------------------------------------- */
+
+typedef struct cgx_comm cgx_comm;
+
+typedef struct cgx_config {
+  uint32_t struct_size;
+  int32_t rank; /* 0..size-1; -1: from the environment (see cgx_comm_create) */
+  int32_t size; /* 1..16;     -1: from the environment */
+  cgx_store* store;      /* NULL: from the environment. Must outlive the communicator */
+  const char* job;       /* names this communicator in the store and in shared memory; every communicator
+                            of a store needs its own. NULL: CGX_JOB, or "cgx" */
+  const char* transport; /* "shm", "gloo", "local" (ranks as threads), NULL or "auto": shm when all ranks share a host,
+                            else gloo */
+  const char* algorithm; /* "scatter_gather", "ring", "allgather"; NULL or "auto": by the specs */
+  const char* interface_name; /* network interface of the gloo transport; NULL: CGX_SOCKET_IFNAME, else by the host's address */
+  int64_t timeout_ms;    /* longest time without progress of a peer, in start-up and in collectives; 0: CGX_TIMEOUT_MS, else 300000 */
+  uint64_t seed;         /* of the random bits; the same on all ranks */
+  uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: 262144 */
+} cgx_config;
+#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0}
+
+/* Meets the other ranks and connects to them. Collective: every rank calls it, with the same size, job, transport,
+ * algorithm, seed and slice_bytes (differences are CGX_MISMATCH on all ranks).
+ * The environment gives, in this order: rank and size from CGX_RANK/CGX_SIZE, RANK/WORLD_SIZE (torchrun),
+ * OMPI_COMM_WORLD_RANK/SIZE, PMI_RANK/SIZE, SLURM_PROCID/NTASKS; the store from CGX_STORE=file:DIR or
+ * tcp:HOST:PORT, else from MASTER_ADDR and CGX_PORT (else MASTER_PORT + 1).
+ * `config` may be NULL (all from the environment). */
+CGX_API cgx_status cgx_comm_create(const cgx_config* config, cgx_comm** comm);
+/* Waits for outstanding work (at most its timeout), disconnects, frees. Work handles of this
+ * communicator must be destroyed before. */
+CGX_API void cgx_comm_destroy(cgx_comm* comm);
+/* Fails the communicator: running and queued work ends with CGX_ABORTED here and CGX_PEER_FAILED on the peers. Returns
+ * at once. Any thread. */
+CGX_API cgx_status cgx_comm_abort(cgx_comm* comm, const char* reason);
+CGX_API int cgx_comm_rank(const cgx_comm* comm);
+CGX_API int cgx_comm_size(const cgx_comm* comm);
+/* "shm", "gloo", "local". Static. */
+CGX_API const char* cgx_comm_transport(const cgx_comm* comm);
+
+/* One span of a tensor and how it travels. */
+typedef struct cgx_segment {
+  uint64_t offset;         /* elements */
+  uint64_t count;          /* elements, not 0 */
+  const cgx_codec* codec;  /* NULL: uncompressed. Needed only during the call */
+  uint32_t tensor_id;      /* keys random numbers and error feedback; distinct within a call; the same
+                              for the same tensor in every step */
+} cgx_segment;
+
+typedef struct cgx_allreduce_args {
+  uint32_t struct_size;
+  const void* input;   /* count elements */
+  void* output;        /* count elements; may equal input (in place), else must not overlap it */
+  uint64_t count;
+  cgx_dtype dtype;
+  cgx_op op;
+  const cgx_codec* codec;        /* for the whole tensor, when segments is NULL; NULL: uncompressed */
+  uint32_t tensor_id;            /* likewise */
+  const cgx_segment* segments;   /* sorted, covering [0, count) without gap or overlap; or NULL */
+  uint64_t segment_count;
+  int64_t timeout_ms;            /* longest time without progress; 0: the communicator's */
+} cgx_allreduce_args;
+#define CGX_ALLREDUCE_ARGS_INIT {(uint32_t)sizeof(cgx_allreduce_args), NULL, NULL, 0, CGX_FLOAT32, CGX_SUM, NULL, 0, NULL, 0, 0}
+
+/* Sums (or averages) over the ranks. Every rank ends with the same bits. Collectives of one communicator run in the
+ * order of the calls, which must be the same on all ranks: a different count, dtype, op, spec or order is
+ * CGX_MISMATCH on all ranks, naming both sides. fp16 and bf16 are summed in fp32. Integers and fp64 take no codec but
+ * "none" and are summed in their own type.
+ * After any error but CGX_INVALID_ARGUMENT and CGX_UNSUPPORTED (found before anything was sent) the
+ * communicator is failed, `output` is undefined and residuals are those of the last success. */
+CGX_API cgx_status cgx_allreduce(cgx_comm* comm, const cgx_allreduce_args* args);
+
+/* ---- Asynchronous work ------------------------------------------------------------------------- */
+
+typedef struct cgx_work cgx_work;
+/* Called once, on the communicator's thread, when the work has ended. It must not call this communicator. */
+typedef void (*cgx_done_fn)(void* user, cgx_status status, const char* error);
+
+/* Queues an allreduce and returns. input, output (not args, segments or codecs) must stay until the work has
+ * ended. `done` may be NULL. `work` may be NULL if `done` is not. */
+CGX_API cgx_status cgx_allreduce_async(cgx_comm* comm, const cgx_allreduce_args* args, cgx_done_fn done, void* user, cgx_work** work);
+/* Waits up to `timeout_ms` (< 0: as long as it takes). CGX_TIMEOUT: it has not ended; it goes on. Else the work's own
+ * status, its message in cgx_last_error(). Any thread. */
+CGX_API cgx_status cgx_work_wait(cgx_work* work, int64_t timeout_ms);
+/* 1 if it has ended, well or not. Any thread. */
+CGX_API int cgx_work_done(const cgx_work* work);
+/* Forgets the work, which goes on if it has not ended. */
+CGX_API void cgx_work_destroy(cgx_work* work);
+
+/* ---- Statistics and state ---------------------------------------------------------------------- */
+
+typedef struct cgx_stats {
+  uint32_t struct_size;
+  uint64_t collectives;          /* ended well */
+  uint64_t failed;               /* ended with an error */
+  uint64_t elements;             /* of all collectives */
+  uint64_t elements_compressed;  /* in segments whose codec is not "none" and made them smaller */
+  uint64_t elements_raw;         /* asked for uncompressed ("none", or no codec) */
+  uint64_t elements_too_small;   /* in segments whose block would not have been smaller: sent raw */
+  uint64_t elements_not_float;   /* integers and fp64: sent raw */
+  uint64_t raw_bytes;            /* of the messages sent by this rank, had they been raw elements */
+  uint64_t wire_bytes;           /* of the messages sent by this rank, as sent */
+  uint64_t saturated;            /* finite values clipped to a codec's range */
+  uint64_t non_finite;           /* NaN and Inf given in */
+  double encode_seconds;
+  double decode_seconds;         /* decoding and summing */
+  double wait_seconds;           /* waiting for peers */
+} cgx_stats;
+#define CGX_STATS_INIT {(uint32_t)sizeof(cgx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0}
+
+/* Totals since the communicator was made. Any thread. */
+CGX_API cgx_status cgx_comm_stats(const cgx_comm* comm, cgx_stats* stats);
+/* Drops all residuals of error feedback (of all tensors). No work may be outstanding. */
+CGX_API cgx_status cgx_comm_reset_residuals(cgx_comm* comm);
+/* The L2 norm of a tensor's residual (contribution and owned sums together); 0 for an unknown tensor. No work may be
+ * outstanding. */
+CGX_API cgx_status cgx_comm_residual_norm(const cgx_comm* comm, uint32_t tensor_id, double* norm);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* CGX_CGX_H_ */

@@ -1,0 +1,76 @@
+// A collective as data. A plan is one rank's straight-line program over its tensor and a list of
+// messages; an algorithm is a pure function PlanKey -> Plan and sees no memory, bytes, threads or clock.
+//
+// Words. *chunk*: the part of the tensor that one rank owns (sums). *slice*: a pipelined piece of a
+// chunk. *message*: the encoded blocks of one range of elements, written once, sent to one or several
+// peers or received from one. *stage*: which rounding of an element on its way (0: the contribution);
+// it keys the random numbers, and names the residual.
+//
+// Values. Every rank holds an input x and an output y over [0, count); they may be the same memory.
+// A step that reads x[range] must come before any step that writes y[range].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "codec/layout.h"
+
+namespace cgx {
+
+inline constexpr uint32_t kNoMessage = UINT32_MAX;
+inline constexpr uint32_t kOwnInput = UINT32_MAX - 1;  // in Step::inputs: this rank's x (+ residual)
+
+struct Message {
+  uint64_t begin = 0, end = 0;  // elements of the tensor whose blocks it holds
+  uint64_t bytes = 0;
+};
+
+struct Step {
+  enum class Op : uint8_t {
+    kEncode,        // message <- encode(x[range] + residual), rounding `stage`
+    kSend,          // message -> peers; this rank may still read it until kRelease
+    kPost,          // announce that the next message from peers[0] will be `message`
+    kReceive,       // wait for the oldest posted message of peers[0], which is `message`
+    kReduceEncode,  // sum of inputs in the order given (times scale if `last`) -> encode -> message;
+                    // if `last`: y[range] <- decode(message). One pass.
+    kReduce,        // y[range] <- sum of inputs in the order given, times scale; no rounding
+    kDecode,        // y[range] <- decode(message)
+    kForward,       // message <- the bytes of inputs[0]
+    kRelease,       // no step reads `message` any more; its memory may be used again
+  };
+  Op op;
+  uint8_t stage = 0;
+  bool last = false;
+  uint32_t message = kNoMessage;
+  uint64_t begin = 0, end = 0;
+  std::vector<uint32_t> inputs;  // messages or kOwnInput
+  std::vector<int> peers;
+};
+
+struct Plan {
+  std::vector<Message> messages;
+  std::vector<Step> steps;
+};
+
+struct PlanKey {
+  int rank = 0;
+  int size = 1;
+  Layout layout;
+  uint64_t slice_bytes = 256 << 10;  // of raw elements; slices stay in L2
+
+  bool operator==(const PlanKey&) const = default;
+};
+
+// One row of the list of algorithms (algorithm_list.h).
+struct Algorithm {
+  const char* name;
+  const char* summary;  // one sentence, printed by cgx-bench --help and in README
+  // How many encodings lie between an element of some rank's input and the output, at most.
+  int (*roundings)(int size);
+  Plan (*plan)(const PlanKey& key);
+};
+
+}  // namespace cgx

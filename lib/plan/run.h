@@ -1,0 +1,61 @@
+// Executes one rank's plan: the only place where plans, codecs and messages meet. Knows no algorithm
+// and no transport by name; allocates nothing but the workspace it is given.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/random.h"
+#include "base/status.h"
+#include "codec/layout.h"
+#include "plan/plan.h"
+#include "transport/transport.h"
+
+namespace cgx {
+
+enum class ReduceOp : uint8_t { kSum, kMin, kMax, kProd };
+
+// Error feedback of one segment, indexed by element of the segment; null where it has none. The
+// contribution's residual belongs to this rank's own gradient, the sum's to the sums it owns. `after`
+// is committed by the caller if the collective succeeds.
+struct SegmentResidual {
+  const float* contribution_before = nullptr;
+  float* contribution_after = nullptr;
+  const float* sum_before = nullptr;
+  float* sum_after = nullptr;
+};
+
+struct RunStats {
+  CodecCounts counts;
+  uint64_t raw_bytes = 0;   // of sent messages, had they been raw
+  uint64_t wire_bytes = 0;  // of sent messages, once per receiver
+  double encode_seconds = 0, decode_seconds = 0, wait_seconds = 0;
+};
+
+// Scratch kept between runs.
+struct Workspace {
+  std::vector<float> sum;
+  std::vector<float> values;
+};
+
+struct RunArgs {
+  const Plan* plan = nullptr;
+  const Layout* layout = nullptr;
+  Transport* transport = nullptr;
+  const void* x = nullptr;
+  void* y = nullptr;
+  ReduceOp op = ReduceOp::kSum;
+  float scale = 1;                             // folded into the last rounding
+  RandomKey key;                               // tensor and stage are filled in per piece and step
+  std::span<const SegmentResidual> residuals;  // one a segment, or empty
+  int64_t timeout_ms = 0;
+  Workspace* workspace = nullptr;
+  RunStats* stats = nullptr;
+};
+
+// After an error y and the residuals' `after` are undefined, and the transport is failed.
+Status run(const RunArgs& args);
+
+}  // namespace cgx
