@@ -49,8 +49,8 @@ Status check_place(const Segment& s, size_t i, uint64_t expected, uint64_t count
   }
   if (s.count > count - expected) {
     return error(Code::kInvalidArgument,
-                 "layout: segment {} holds elements {} to {}, but the tensor has only {}", i, s.offset,
-                 fmt::format("{}+{}", s.offset, s.count - 1), count);
+                 "layout: segment {} starts at {} and has {} elements, but the tensor has only {}", i,
+                 s.offset, s.count, count);
   }
   return {};
 }
