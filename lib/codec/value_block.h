@@ -1,0 +1,48 @@
+// Blocks of values: how the dense codecs write `count` numbers, whole tensors or the kept values of a
+// sparse codec. A block is full units in order and a last partial unit, which is stored raw where its
+// encoding would not be smaller; so is the whole block where full units would not be.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "codec/codec.h"
+#include "codec/spec.h"
+
+namespace cgx {
+
+// Where encoding reads: element i is x[i], of type `dtype` (fp32, fp16 or bf16), plus before[i] where
+// `before` is not null.
+struct Elements {
+  DType dtype = DType::kF32;
+  const void* x = nullptr;
+  const float* before = nullptr;
+
+  Elements from(size_t i) const {
+    return {dtype, static_cast<const uint8_t*>(x) + i * dtype_bytes(dtype), before ? before + i : nullptr};
+  }
+};
+
+// Copies elements [begin, begin + count) to out as fp32.
+void load_elements(const Elements& from, size_t begin, size_t count, float* out);
+
+// `raw` below is the type in which raw elements are stored: the tensor's own.
+size_t value_block_bytes(const ValueSpec& spec, DType raw, size_t count);
+// True where the block is nothing but raw elements.
+bool value_block_is_raw(const ValueSpec& spec, DType raw, size_t count);
+// Elements of a unit: blocks concatenate there; 0: the block is one unit.
+size_t value_granule(const ValueSpec& spec);
+
+// Encodes `count` elements; after[i], where `after` is not null, becomes element i - its decoded value.
+// `after` may be `from.before`. Element i draws random number context.first + i.
+void encode_values(const ValueSpec& spec, DType raw, const Elements& from, size_t count,
+                   const BlockContext& context, float* after, uint8_t* block);
+
+// Decodes elements [begin, end) of a block of `count` into out[0, end - begin). REQUIRES: begin is a
+// multiple of value_granule() (0 where that is 0) or of the block; any bytes decode.
+void decode_values(const ValueSpec& spec, DType raw, const uint8_t* block, size_t count, size_t begin,
+                   size_t end, Into into, float* out);
+
+}  // namespace cgx
