@@ -1,0 +1,43 @@
+#include "plan/algorithm_list.h"
+
+#include "plan/algorithms/algorithms.h"
+#include "plan/builder.h"
+
+namespace cgx {
+
+namespace {
+
+// One rank needs no algorithm: y = x * scale, and nothing is rounded.
+template <Plan (*kPlan)(const PlanKey&)>
+Plan alone_or(const PlanKey& key) {
+  if (key.size > 1) return kPlan(key);
+  PlanBuilder build(key);
+  for (const Range& slice : cut_slices(key.layout, {0, key.layout.count()}, key.slice_bytes)) {
+    build.reduce(slice, {kOwnInput});
+  }
+  return build.take();
+}
+
+constexpr Algorithm kAlgorithms[] = {
+    {"scatter_gather",
+     "every rank sums the chunk it owns and sends the encoded sum to all: two roundings, balanced traffic",
+     [](int size) { return size > 1 ? 2 : 0; }, alone_or<plan_scatter_gather>},
+    {"ring", "partial sums walk around a ring, re-encoded by each rank: as many roundings as ranks",
+     [](int size) { return size > 1 ? size : 0; }, alone_or<plan_ring>},
+    {"allgather",
+     "every rank encodes its whole tensor once and all sum all encodings: one rounding, for sparse codecs",
+     [](int size) { return size > 1 ? 1 : 0; }, alone_or<plan_allgather>},
+};
+
+}  // namespace
+
+std::span<const Algorithm> algorithms() { return kAlgorithms; }
+
+const Algorithm* find_algorithm(std::string_view name) {
+  for (const Algorithm& algorithm : kAlgorithms) {
+    if (name == algorithm.name) return &algorithm;
+  }
+  return nullptr;
+}
+
+}  // namespace cgx

@@ -1,0 +1,121 @@
+#include "plan/builder.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cgx {
+
+namespace {
+
+// count * i / parts without overflow.
+uint64_t share(uint64_t count, uint64_t i, uint64_t parts) {
+  return count / parts * i + count % parts * i / parts;
+}
+
+}  // namespace
+
+std::vector<Range> cut_chunks(const Layout& layout, int parts) {
+  std::vector<Range> chunks;
+  uint64_t begin = 0;
+  for (int i = 1; i <= parts; ++i) {
+    const uint64_t end =
+        layout.chunk_cut(share(layout.count(), static_cast<uint64_t>(i), static_cast<uint64_t>(parts)));
+    chunks.push_back({begin, end});
+    begin = end;
+  }
+  return chunks;
+}
+
+std::vector<Range> cut_slices(const Layout& layout, Range chunk, uint64_t slice_bytes) {
+  std::vector<Range> slices;
+  if (chunk.empty()) return slices;
+  const uint64_t count = chunk.end - chunk.begin;
+  const uint64_t per_slice = std::max<uint64_t>(1, slice_bytes / dtype_bytes(layout.dtype()));
+  const uint64_t parts = (count + per_slice - 1) / per_slice;
+  uint64_t begin = chunk.begin;
+  for (uint64_t i = 1; i <= parts && begin < chunk.end; ++i) {
+    const uint64_t at = chunk.begin + share(count, i, parts);
+    if (at <= begin) continue;
+    const uint64_t end = layout.slice_cut(at, chunk.begin, chunk.end);
+    slices.push_back({begin, end});
+    begin = end;
+  }
+  return slices;
+}
+
+std::vector<int> PlanBuilder::others() const {
+  std::vector<int> ranks;
+  for (int distance = 1; distance < size(); ++distance) ranks.push_back(after(distance));
+  return ranks;
+}
+
+uint32_t PlanBuilder::make_message(Range range) {
+  plan_.messages.push_back({range.begin, range.end, key_.layout.wire_bytes(range.begin, range.end)});
+  return static_cast<uint32_t>(plan_.messages.size() - 1);
+}
+
+Range PlanBuilder::range_of(uint32_t message) const {
+  const Message& m = plan_.messages[message];
+  return {m.begin, m.end};
+}
+
+Step& PlanBuilder::add(Step::Op op, uint32_t message, Range range) {
+  Step step{};
+  step.op = op;
+  step.message = message;
+  step.begin = range.begin;
+  step.end = range.end;
+  plan_.steps.push_back(std::move(step));
+  return plan_.steps.back();
+}
+
+uint32_t PlanBuilder::encode(Range range, uint8_t stage) {
+  const uint32_t message = make_message(range);
+  add(Step::Op::kEncode, message, range).stage = stage;
+  return message;
+}
+
+uint32_t PlanBuilder::reduce_encode(Range range, std::vector<uint32_t> inputs, uint8_t stage) {
+  const uint32_t message = make_message(range);
+  Step& step = add(Step::Op::kReduceEncode, message, range);
+  step.stage = stage;
+  step.inputs = std::move(inputs);
+  return message;
+}
+
+uint32_t PlanBuilder::reduce_encode_last(Range range, std::vector<uint32_t> inputs, uint8_t stage) {
+  const uint32_t message = reduce_encode(range, std::move(inputs), stage);
+  plan_.steps.back().last = true;
+  return message;
+}
+
+uint32_t PlanBuilder::forward(uint32_t message) {
+  const Range range = range_of(message);
+  const uint32_t copy = make_message(range);
+  add(Step::Op::kForward, copy, range).inputs = {message};
+  return copy;
+}
+
+void PlanBuilder::reduce(Range range, std::vector<uint32_t> inputs) {
+  add(Step::Op::kReduce, kNoMessage, range).inputs = std::move(inputs);
+}
+
+void PlanBuilder::decode(uint32_t message) { add(Step::Op::kDecode, message, range_of(message)); }
+
+uint32_t PlanBuilder::post(int peer, Range range) {
+  const uint32_t message = make_message(range);
+  add(Step::Op::kPost, message, range).peers = {peer};
+  return message;
+}
+
+void PlanBuilder::receive(int peer, uint32_t message) {
+  add(Step::Op::kReceive, message, range_of(message)).peers = {peer};
+}
+
+void PlanBuilder::send(uint32_t message, std::vector<int> peers) {
+  add(Step::Op::kSend, message, range_of(message)).peers = std::move(peers);
+}
+
+void PlanBuilder::release(uint32_t message) { add(Step::Op::kRelease, message, range_of(message)); }
+
+}  // namespace cgx
