@@ -1,0 +1,22 @@
+// What every transport needs to open: who this rank is and where the ranks meet.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "transport/store.h"
+
+namespace cgx {
+
+struct TransportConfig {
+  int rank = 0;
+  int size = 1;
+  Store* store = nullptr;      // used while opening only; keys start with the job's name
+  std::string job = "cgx";     // every communicator of a store has its own
+  int64_t timeout_ms = 30000;  // for all ranks to come
+  std::string interface_name;  // gloo: the network interface; empty: by the host's address
+  std::string shm_directory = "/dev/shm";
+  uint64_t shm_pool_bytes = 0;  // message memory of a rank; 0: default_shm_pool_bytes(size)
+};
+
+}  // namespace cgx
