@@ -1,0 +1,33 @@
+// The serving side of the tcp store: one thread, one poll() loop, all keys in memory. Bytes of clients
+// are hostile: a connection that breaks the protocol, or says nothing, is closed and costs no more.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+
+namespace cgx {
+
+class StoreServer {
+ public:
+  // Listens on the addresses of `host`: on all interfaces where that name is not an address of this
+  // machine (a forwarded one) or, here, only means loopback (127.0.1.1 in /etc/hosts).
+  static Result<std::unique_ptr<StoreServer>> start(const std::string& host, uint16_t port);
+  // Serves until every client has disconnected, 2 s at most: a rank that is still starting is not cut off.
+  ~StoreServer();
+  StoreServer(const StoreServer&) = delete;
+  StoreServer& operator=(const StoreServer&) = delete;
+
+  // The numeric address by which this process reaches its own server, whatever `host` means elsewhere.
+  const std::string& own_host() const { return own_host_; }
+
+ private:
+  class Loop;
+  StoreServer(std::unique_ptr<Loop> loop, std::string own_host);
+  std::unique_ptr<Loop> loop_;
+  std::string own_host_;
+};
+
+}  // namespace cgx
