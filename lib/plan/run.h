@@ -1,5 +1,5 @@
 // Executes one rank's plan: the only place where plans, codecs and messages meet. Knows no algorithm
-// and no transport by name; allocates nothing but the workspace it is given.
+// and no transport by name; keeps nothing but the workspace it is given.
 #pragma once
 
 #include <cstdint>
@@ -34,10 +34,13 @@ struct RunStats {
   double encode_seconds = 0, decode_seconds = 0, wait_seconds = 0;
 };
 
-// Scratch kept between runs.
+// Scratch kept between runs: a few tiles, or as much as the longest block that cannot be cut.
 struct Workspace {
   std::vector<float> sum;
   std::vector<float> values;
+  std::vector<uint16_t> halves;
+  std::vector<uint8_t*> messages;  // of the plan, where they lie now
+  std::vector<const void*> inputs;
 };
 
 struct RunArgs {

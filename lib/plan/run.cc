@@ -1,0 +1,414 @@
+#include "plan/run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/float_env.h"
+#include "codec/value_block.h"
+#include "plan/reduce.h"
+
+namespace cgx {
+
+namespace {
+
+// Elements summed, encoded and decoded at a time: the sum and what is decoded of it stay in L1 or L2.
+constexpr uint64_t kTile = 8192;
+
+// Adds the time it lives to a total.
+class Timer {
+ public:
+  explicit Timer(double& total) : total_(total), start_(Clock::now()) {}
+  ~Timer() { total_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& total_;
+  Clock::time_point start_;
+};
+
+class Runner {
+ public:
+  explicit Runner(const RunArgs& args)
+      : args_(args),
+        layout_(*args.layout),
+        dtype_(layout_.dtype()),
+        element_bytes_(dtype_bytes(dtype_)),
+        work_(*args.workspace),
+        stats_(*args.stats) {}
+
+  Status check() const;
+  Status run();
+
+ private:
+  using Op = Step::Op;
+
+  // One piece of a step's range, with all that is known of it.
+  struct Part {
+    const Segment& segment;
+    const Piece& piece;
+    uint64_t count;
+    bool raw;  // its block is the elements themselves, and no residual is kept of it
+    SegmentResidual residual;
+  };
+
+  Status execute(const Step& step);
+  Status acquire(const Step& step);
+  Status send(const Step& step);
+  Status receive(const Step& step);
+  Status encode(const Step& step);
+  Status reduce(const Step& step);
+  Status decode(const Step& step);
+  Status forward(const Step& step);
+
+  template <typename Each>
+  Status each_part(const Step& step, Each each);
+  Status encode_part(const Step& step, const Part& part);
+  Status decode_part(const Step& step, const Part& part);
+  void reduce_raw_part(const Step& step, const Part& part);
+  Status reduce_part(const Step& step, const Part& part);
+  Status sum_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum);
+  Status add_own(const Step& step, const Part& part, uint64_t begin, uint64_t count, bool first, float* sum);
+  Status encode_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum);
+  Status encode_sparse_half(const Part& part, float* sum, const BlockContext& context, Residual residual,
+                            uint8_t* block);
+  Status store_tile(const Part& part, const uint8_t* block, uint64_t begin, uint64_t count);
+
+  uint64_t tile_of(const Part& part) const;
+  BlockContext context(const Step& step, const Part& part, uint64_t begin) const;
+  static const float* from(const float* residual, uint64_t at) { return residual ? residual + at : nullptr; }
+  static float* from(float* residual, uint64_t at) { return residual ? residual + at : nullptr; }
+  static float* reserve(std::vector<float>& floats, uint64_t count);
+
+  const uint8_t* x(uint64_t element) const {
+    return static_cast<const uint8_t*>(args_.x) + element * element_bytes_;
+  }
+  uint8_t* y(uint64_t element) const { return static_cast<uint8_t*>(args_.y) + element * element_bytes_; }
+  uint8_t* block(uint32_t message, const Part& part) const {
+    return work_.messages[message] + part.piece.wire_offset;
+  }
+  Wait wait(const Step& step) const { return {args_.timeout_ms, phase(step)}; }
+  const char* phase(const Step& step) const;
+  Status corrupt(const Step& step, const Status& problem) const;
+
+  const RunArgs& args_;
+  const Layout& layout_;
+  const DType dtype_;
+  const size_t element_bytes_;
+  Workspace& work_;
+  RunStats& stats_;
+};
+
+Status Runner::check() const {
+  CGX_CHECK(args_.residuals.empty() || args_.residuals.size() == layout_.segments().size());
+  const bool is_integer = !is_encodable(dtype_) && dtype_ != DType::kF64;
+  if (is_integer && args_.scale != 1) {
+    return error(Code::kUnsupported, "{} elements cannot be scaled by {}: they can be summed, not averaged",
+                 dtype_name(dtype_), args_.scale);
+  }
+  if (args_.op == ReduceOp::kSum) return {};
+  for (const Segment& segment : layout_.segments()) {
+    if (segment.spec.kind == CodecKind::kNone) continue;
+    return error(Code::kUnsupported,
+                 "only sums can be compressed: min, max and product need the codec none, not {}",
+                 to_string(segment.spec));
+  }
+  return {};
+}
+
+Status Runner::run() {
+  CGX_RETURN_IF_ERROR(check());
+  const FloatEnvironment environment;
+  work_.messages.assign(args_.plan->messages.size(), nullptr);
+  for (const Step& step : args_.plan->steps) CGX_RETURN_IF_ERROR(execute(step));
+  const Timer timer(stats_.wait_seconds);
+  return args_.transport->flush({args_.timeout_ms, "flush"});
+}
+
+Status Runner::execute(const Step& step) {
+  switch (step.op) {
+    case Op::kEncode:
+      return encode(step);
+    case Op::kSend:
+      return send(step);
+    case Op::kPost:
+      return args_.transport->post(step.peers[0], args_.plan->messages[step.message].bytes);
+    case Op::kReceive:
+      return receive(step);
+    case Op::kReduceEncode:
+    case Op::kReduce:
+      return reduce(step);
+    case Op::kDecode:
+      return decode(step);
+    case Op::kForward:
+      return forward(step);
+    case Op::kRelease:
+      args_.transport->release(work_.messages[step.message]);
+      return {};
+  }
+  return error(Code::kInternal, "there is no step {}", static_cast<int>(step.op));
+}
+
+// What a message that a step fills or receives is for: to be summed by its owner, or a result.
+const char* Runner::phase(const Step& step) const {
+  const Step* end = args_.plan->steps.data() + args_.plan->steps.size();
+  if (step.last || step.op == Op::kForward) return "gather";
+  for (const Step* use = &step + 1; use != end; ++use) {
+    if (use->op == Op::kDecode && use->message == step.message) return "gather";
+    if (use->op == Op::kRelease && use->message == step.message) break;
+    if (std::find(use->inputs.begin(), use->inputs.end(), step.message) == use->inputs.end()) continue;
+    return use->op == Op::kReduceEncode ? "scatter" : "gather";
+  }
+  return "scatter";
+}
+
+Status Runner::acquire(const Step& step) {
+  const Timer timer(stats_.wait_seconds);
+  CGX_ASSIGN_OR_RETURN(work_.messages[step.message],
+                       args_.transport->acquire(args_.plan->messages[step.message].bytes, wait(step)));
+  return {};
+}
+
+Status Runner::send(const Step& step) {
+  const Message& message = args_.plan->messages[step.message];
+  stats_.raw_bytes += (message.end - message.begin) * element_bytes_ * step.peers.size();
+  stats_.wire_bytes += message.bytes * step.peers.size();
+  return args_.transport->send(work_.messages[step.message], message.bytes, step.peers);
+}
+
+Status Runner::receive(const Step& step) {
+  const Timer timer(stats_.wait_seconds);
+  CGX_ASSIGN_OR_RETURN(
+      const uint8_t* message,
+      args_.transport->receive(step.peers[0], args_.plan->messages[step.message].bytes, wait(step)));
+  // Read only: nothing but kEncode, kReduceEncode and kForward writes, into messages of their own.
+  work_.messages[step.message] = const_cast<uint8_t*>(message);
+  return {};
+}
+
+template <typename Each>
+Status Runner::each_part(const Step& step, Each each) {
+  for (const Piece& piece : layout_.pieces(step.begin, step.end)) {
+    const Segment& segment = layout_.segments()[piece.segment];
+    SegmentResidual residual;
+    if (!args_.residuals.empty()) residual = args_.residuals[piece.segment];
+    residual.contribution_before = from(residual.contribution_before, piece.in_segment);
+    residual.contribution_after = from(residual.contribution_after, piece.in_segment);
+    residual.sum_before = from(residual.sum_before, piece.in_segment);
+    residual.sum_after = from(residual.sum_after, piece.in_segment);
+    const bool keeps = residual.contribution_before != nullptr || residual.contribution_after != nullptr ||
+                       residual.sum_before != nullptr || residual.sum_after != nullptr;
+    const uint64_t count = piece.end - piece.begin;
+    const Part part{segment, piece, count, !keeps && is_raw(segment.spec, dtype_, count), residual};
+    if (Status problem = each(part); !problem.ok()) {
+      const Status told = corrupt(step, problem);
+      args_.transport->abort(told);
+      return told;
+    }
+  }
+  return {};
+}
+
+// A codec refused bytes that a peer sent.
+Status Runner::corrupt(const Step& step, const Status& problem) const {
+  std::string senders;
+  for (const Step& past : args_.plan->steps) {
+    if (past.op != Op::kReceive) continue;
+    const bool read = past.message == step.message ||
+                      std::find(step.inputs.begin(), step.inputs.end(), past.message) != step.inputs.end();
+    if (read) senders += fmt::format("{}{}", senders.empty() ? " received from rank " : ", ", past.peers[0]);
+  }
+  return error(problem.code(), "elements [{}, {}){}: {}", step.begin, step.end, senders, problem.message());
+}
+
+BlockContext Runner::context(const Step& step, const Part& part, uint64_t begin) const {
+  BlockContext context;
+  context.key = args_.key;
+  context.key.tensor = part.segment.tensor_id;
+  context.key.stage = step.stage;
+  context.first = part.piece.in_segment + begin;
+  context.counts = &stats_.counts;
+  return context;
+}
+
+Status Runner::encode(const Step& step) {
+  CGX_RETURN_IF_ERROR(acquire(step));
+  const Timer timer(stats_.encode_seconds);
+  return each_part(step, [&](const Part& part) { return encode_part(step, part); });
+}
+
+Status Runner::encode_part(const Step& step, const Part& part) {
+  uint8_t* out = block(step.message, part);
+  if (part.raw) {
+    std::memcpy(out, x(part.piece.begin), part.count * element_bytes_);
+    return {};
+  }
+  const Residual residual{part.residual.contribution_before, part.residual.contribution_after};
+  return cgx::encode(part.segment.spec, dtype_, x(part.piece.begin), part.count, context(step, part, 0),
+                     residual, out);
+}
+
+Status Runner::forward(const Step& step) {
+  CGX_RETURN_IF_ERROR(acquire(step));
+  const Timer timer(stats_.encode_seconds);
+  std::memcpy(work_.messages[step.message], work_.messages[step.inputs[0]],
+              args_.plan->messages[step.message].bytes);
+  return {};
+}
+
+Status Runner::decode(const Step& step) {
+  const Timer timer(stats_.decode_seconds);
+  return each_part(step, [&](const Part& part) { return decode_part(step, part); });
+}
+
+Status Runner::decode_part(const Step& step, const Part& part) {
+  const uint8_t* in = block(step.message, part);
+  if (part.raw) {
+    std::memcpy(y(part.piece.begin), in, part.count * element_bytes_);
+    return {};
+  }
+  const uint64_t tile = dtype_ == DType::kF32 ? part.count : tile_of(part);
+  for (uint64_t begin = 0; begin < part.count; begin += tile) {
+    CGX_RETURN_IF_ERROR(store_tile(part, in, begin, std::min(tile, part.count - begin)));
+  }
+  return {};
+}
+
+// y <- elements [begin, begin + count) of a piece's block.
+Status Runner::store_tile(const Part& part, const uint8_t* block, uint64_t begin, uint64_t count) {
+  uint8_t* out = y(part.piece.begin + begin);
+  const bool direct = dtype_ == DType::kF32;
+  float* values = direct ? reinterpret_cast<float*>(out) : reserve(work_.values, count);
+  CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, block, part.count, begin, begin + count,
+                                       Into::kAssign, values));
+  if (!direct) store_rounded(dtype_, values, count, out);
+  return {};
+}
+
+Status Runner::reduce(const Step& step) {
+  if (step.op == Op::kReduceEncode) CGX_RETURN_IF_ERROR(acquire(step));
+  return each_part(step, [&](const Part& part) {
+    if (!part.raw) return reduce_part(step, part);
+    const Timer timer(stats_.decode_seconds);
+    reduce_raw_part(step, part);
+    return Status();
+  });
+}
+
+void Runner::reduce_raw_part(const Step& step, const Part& part) {
+  work_.inputs.clear();
+  for (uint32_t input : step.inputs) {
+    const uint8_t* elements = input == kOwnInput ? x(part.piece.begin) : block(input, part);
+    work_.inputs.push_back(elements);
+  }
+  const bool into_y = step.op == Op::kReduce || step.last;
+  RawSum sum{dtype_, args_.op, into_y ? args_.scale : 1, work_.inputs, nullptr, nullptr};
+  sum.out = step.op == Op::kReduce ? y(part.piece.begin) : block(step.message, part);
+  if (step.last) sum.copy = y(part.piece.begin);
+  reduce_raw(sum, part.count);
+}
+
+uint64_t Runner::tile_of(const Part& part) const {
+  const uint64_t granule = cgx::granule(part.segment.spec);
+  return granule == 0 ? part.count : granule * std::max<uint64_t>(1, kTile / granule);
+}
+
+// Sums, rounds and stores a tile at a time: the sum never leaves the cache.
+Status Runner::reduce_part(const Step& step, const Part& part) {
+  const uint64_t tile = tile_of(part);
+  const bool into_y = step.op == Op::kReduce;
+  const bool reads_x = std::find(step.inputs.begin(), step.inputs.end(), kOwnInput) != step.inputs.end();
+  for (uint64_t begin = 0; begin < part.count; begin += tile) {
+    const uint64_t count = std::min(tile, part.count - begin);
+    uint8_t* out = y(part.piece.begin + begin);
+    const bool direct = into_y && !reads_x && dtype_ == DType::kF32;
+    float* sum = direct ? reinterpret_cast<float*>(out) : reserve(work_.sum, count);
+    {
+      const Timer timer(stats_.decode_seconds);
+      CGX_RETURN_IF_ERROR(sum_tile(step, part, begin, count, sum));
+      if ((into_y || step.last) && args_.scale != 1) scale_by(sum, args_.scale, count);
+      if (into_y && !direct) store_rounded(dtype_, sum, count, out);
+    }
+    if (into_y) continue;
+    const Timer timer(stats_.encode_seconds);
+    CGX_RETURN_IF_ERROR(encode_tile(step, part, begin, count, sum));
+    if (step.last) CGX_RETURN_IF_ERROR(store_tile(part, block(step.message, part), begin, count));
+  }
+  return {};
+}
+
+Status Runner::sum_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum) {
+  for (size_t i = 0; i < step.inputs.size(); ++i) {
+    if (step.inputs[i] == kOwnInput) {
+      CGX_RETURN_IF_ERROR(add_own(step, part, begin, count, i == 0, sum));
+    } else {
+      CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, block(step.inputs[i], part), part.count,
+                                           begin, begin + count, i == 0 ? Into::kAssign : Into::kAdd, sum));
+    }
+  }
+  return {};
+}
+
+// Where the own elements go straight into the final sum they take their residual along, and nothing of
+// them is lost; where the sum is a hop's, the encoding that follows sees to the residual.
+Status Runner::add_own(const Step& step, const Part& part, uint64_t begin, uint64_t count, bool first,
+                       float* sum) {
+  const bool is_final = step.op == Op::kReduce || step.last;
+  const float* before = is_final ? from(part.residual.contribution_before, begin) : nullptr;
+  float* after = is_final ? from(part.residual.contribution_after, begin) : nullptr;
+  const uint8_t* own = x(part.piece.begin + begin);
+  if (first) {
+    load_elements({dtype_, own, before}, 0, count, sum);
+  } else if (dtype_ == DType::kF32 && before == nullptr) {
+    add_to(sum, reinterpret_cast<const float*>(own), count);
+  } else {
+    float* values = reserve(work_.values, count);
+    load_elements({dtype_, own, before}, 0, count, values);
+    add_to(sum, values, count);
+  }
+  if (after != nullptr) std::fill_n(after, count, 0.0f);
+  return {};
+}
+
+Status Runner::encode_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum) {
+  const SegmentResidual& r = part.residual;
+  const Residual residual =
+      step.last ? Residual{from(r.sum_before, begin), from(r.sum_after, begin)}
+                : Residual{from(r.contribution_before, begin), from(r.contribution_after, begin)};
+  const CodecSpec& spec = part.segment.spec;
+  const BlockContext key = context(step, part, begin);
+  uint8_t* out = block(step.message, part) + (begin == 0 ? 0 : encoded_bytes(spec, dtype_, begin));
+  if (dtype_ == DType::kF32) return cgx::encode(spec, dtype_, sum, count, key, residual, out);
+  if (is_sparse(spec)) return encode_sparse_half(part, sum, key, residual, out);
+  encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key, residual.after, out);
+  return {};
+}
+
+// Sparse blocks are made of elements in the tensor's own type: rounds the sum to it first, and counts
+// that loss in the residual. `sum` is scratch afterwards.
+Status Runner::encode_sparse_half(const Part& part, float* sum, const BlockContext& context,
+                                  Residual residual, uint8_t* block) {
+  float* exact = reserve(work_.values, part.count);
+  load_elements({DType::kF32, sum, residual.before}, 0, part.count, exact);
+  work_.halves.resize(std::max<size_t>(work_.halves.size(), part.count));
+  store_rounded(dtype_, exact, part.count, work_.halves.data());
+  CGX_RETURN_IF_ERROR(cgx::encode(part.segment.spec, dtype_, work_.halves.data(), part.count, context,
+                                  {nullptr, residual.after}, block));
+  if (residual.after == nullptr) return {};
+  load_elements({dtype_, work_.halves.data(), nullptr}, 0, part.count, sum);
+  for (size_t i = 0; i < part.count; ++i) residual.after[i] += exact[i] - sum[i];
+  return {};
+}
+
+float* Runner::reserve(std::vector<float>& floats, uint64_t count) {
+  if (floats.size() < count) floats.resize(count);
+  return floats.data();
+}
+
+}  // namespace
+
+Status run(const RunArgs& args) { return Runner(args).run(); }
+
+}  // namespace cgx
