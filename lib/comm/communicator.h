@@ -1,0 +1,110 @@
+// The communicator: what outlives one collective. It finds the plan, says hello, runs, and commits or
+// rolls back residuals; after an error it is failed and says so to every later call.
+//
+// Collectives run one at a time in call order: on the caller's thread while nothing is queued, else on
+// the communicator's own. One thread at a time may call it, but abort() and stats() may come from any.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/status.h"
+#include "codec/layout.h"
+#include "comm/accounting.h"
+#include "comm/error_feedback.h"
+#include "comm/hello.h"
+#include "comm/plan_cache.h"
+#include "comm/work.h"
+#include "comm/worker.h"
+#include "plan/run.h"
+#include "transport/store.h"
+#include "transport/transport.h"
+
+namespace cgx {
+
+struct CommunicatorConfig {
+  static constexpr int kMaxSize = 16;
+  static constexpr uint64_t kDefaultSliceBytes = 256 << 10;
+
+  int rank = 0;
+  int size = 1;
+  Store* store = nullptr;
+  std::string job = "cgx";
+  std::string transport = "auto";
+  std::string algorithm = "auto";
+  std::string interface_name;
+  int64_t timeout_ms = 300000;
+  uint64_t seed = 0;
+  uint64_t slice_bytes = kDefaultSliceBytes;
+};
+
+struct AllreduceCall {
+  const void* input = nullptr;
+  void* output = nullptr;
+  Layout layout;
+  bool average = false;
+  int64_t timeout_ms = 0;  // 0: the communicator's
+};
+
+struct CommunicatorStats {
+  uint64_t collectives = 0;
+  uint64_t failed = 0;
+  Accounting accounting;
+  RunStats run;
+};
+
+class Communicator {
+ public:
+  // Meets the others. Collective.
+  static Result<std::unique_ptr<Communicator>> create(CommunicatorConfig config);
+  // Waits for what is queued, at most the timeout, then aborts it.
+  ~Communicator();
+
+  Status allreduce(AllreduceCall call);
+  // An error here means that nothing was queued and `done` is not called.
+  Result<std::shared_ptr<Work>> allreduce_async(AllreduceCall call, Work::Done done);
+  void abort(const std::string& reason);
+
+  int rank() const { return config_.rank; }
+  int size() const { return config_.size; }
+  const char* transport_name() const { return transport_->name(); }
+  CommunicatorStats stats() const;
+  // kInvalidArgument while work is outstanding.
+  Status reset_residuals();
+  Result<double> residual_norm(uint32_t tensor_id) const;
+
+ private:
+  Communicator(CommunicatorConfig config, std::unique_ptr<Transport> transport);
+
+  // What can be refused before anything is sent.
+  Status check(const AllreduceCall& call) const;
+  Status execute(const AllreduceCall& call);
+  Status execute_plan(const AllreduceCall& call, const Plan& plan, uint64_t fingerprint, RunStats* run_stats);
+  Hello hello(const AllreduceCall& call, uint64_t fingerprint) const;
+  // Ends a collective that began: from now on the communicator is failed.
+  Status fail(Status status);
+  // kFailed with the first error's words, if there was one.
+  Status failure() const;
+  Status require_idle(const char* what) const;
+
+  const CommunicatorConfig config_;
+  const std::unique_ptr<Transport> transport_;
+
+  // Of the thread that runs collectives.
+  PlanCache plans_;
+  ErrorFeedback feedback_;
+  Workspace workspace_;
+  uint64_t operation_ = 0;  // collectives begun
+
+  mutable std::mutex mutex_;  // of the three below
+  Status failure_;
+  bool aborted_ = false;
+  CommunicatorStats stats_;
+
+  std::unique_ptr<Worker> worker_;
+};
+
+}  // namespace cgx

@@ -1,0 +1,59 @@
+// Error feedback: what each rounding of a tensor lost, added to it the next time. Two residuals a
+// tensor, keyed by tensor id: of this rank's contribution and of the sums it owns.
+//
+// Each residual is a pair of buffers: a collective reads the committed one and writes the other, and
+// commit() swaps them, so a failed collective leaves no trace.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/status.h"
+#include "codec/layout.h"
+#include "plan/run.h"
+
+namespace cgx {
+
+class ErrorFeedback {
+ public:
+  // Residuals for one collective over `layout`: one entry a segment, null where it has no error
+  // feedback; empty if none has. `plan` identifies the plan that will run: a plan writes the same
+  // elements each time, so the buffers need bringing in line only when it changes. The span lives until
+  // the next begin(). Ends with commit() or rollback().
+  Result<std::span<const SegmentResidual>> begin(const Layout& layout, uint64_t plan);
+  void commit();
+  void rollback();
+
+  // Forgets all residuals.
+  void reset();
+  // L2 norm of a tensor's committed residuals together; 0 for an unknown tensor.
+  double norm(uint32_t tensor_id) const;
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  // From calloc: pages that no plan writes (sums that this rank does not own) cost no memory.
+  using Buffer = std::unique_ptr<float[], Free>;
+
+  struct Tensor {
+    uint64_t count = 0;
+    uint64_t plan = 0;     // that wrote the pending buffers last
+    bool in_line = false;  // outside of that plan's ranges, pending equals committed
+    int committed = 0;     // index of the committed buffer of each pair
+    Buffer contribution[2];
+    Buffer sum[2];
+  };
+
+  Result<Tensor*> prepare(const Segment& segment, uint64_t plan);
+
+  std::unordered_map<uint32_t, Tensor> tensors_;
+  std::vector<SegmentResidual> residuals_;
+  std::vector<Tensor*> active_;
+};
+
+}  // namespace cgx
