@@ -1,0 +1,180 @@
+"""A communicator over numpy arrays: the C interface's allreduce, and nothing more."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from types import TracebackType
+
+import numpy as np
+
+from ._codec import Codec
+from ._library import AllreduceArgs, Config, Error, Stats, Status, check, load
+
+_DTYPES = {
+    "float32": 0,
+    "float16": 1,
+    "bfloat16": 2,
+    "float64": 3,
+    "int8": 4,
+    "uint8": 5,
+    "int16": 6,
+    "int32": 7,
+    "int64": 8,
+}
+_OPS = {"sum": 0, "avg": 1}
+
+
+def _text(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()
+
+
+class Communicator:
+    """Ranks that sum numpy arrays together.
+
+    Collective: every rank makes one, with the same arguments but ``rank``. With no arguments everything
+    comes from the environment (torchrun's, MPI launchers' or CGX_* variables). ``store`` is
+    "file:DIRECTORY" or "tcp:HOST:PORT". Raises ``cgx.Error``, naming the peer that is missing or differs.
+    One call at a time is made on a communicator (a lock sees to it); ``abort`` may come from any thread.
+    """
+
+    def __init__(
+        self,
+        rank: int = -1,
+        size: int = -1,
+        store: str | None = None,
+        job: str | None = None,
+        transport: str | None = None,
+        algorithm: str | None = None,
+        interface: str | None = None,
+        timeout_ms: int = 0,
+        seed: int = 0,
+        slice_bytes: int = 0,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._handle = ctypes.c_void_p()
+        self._store = _make_store(store, rank, timeout_ms)
+        config = Config(
+            struct_size=ctypes.sizeof(Config),
+            rank=rank,
+            size=size,
+            store=self._store,
+            job=_text(job),
+            transport=_text(transport),
+            algorithm=_text(algorithm),
+            interface_name=_text(interface),
+            timeout_ms=timeout_ms,
+            seed=seed,
+            slice_bytes=slice_bytes,
+        )
+        try:
+            check(load().cgx_comm_create(ctypes.byref(config), ctypes.byref(self._handle)))
+        except Error:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnects and frees. May be called again."""
+        with self._lock:
+            handle, self._handle = self._handle, ctypes.c_void_p()
+            store, self._store = self._store, ctypes.c_void_p()
+        load().cgx_comm_destroy(handle)
+        load().cgx_store_destroy(store)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_store"):
+            self.close()
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> ctypes.c_void_p:
+        if not self._handle:
+            raise Error(Status.FAILED, "this communicator was closed")
+        return self._handle
+
+    @property
+    def rank(self) -> int:
+        return load().cgx_comm_rank(self._open())
+
+    @property
+    def size(self) -> int:
+        return load().cgx_comm_size(self._open())
+
+    @property
+    def transport(self) -> str:
+        return load().cgx_comm_transport(self._open()).decode()
+
+    def allreduce(
+        self,
+        array: np.ndarray,
+        op: str = "sum",
+        codec: Codec | str | None = None,
+        tensor: int = 0,
+        timeout_ms: int = 0,
+    ) -> np.ndarray:
+        """Sums (``op="avg"``: averages) ``array`` over the ranks in place, and returns it.
+
+        The array is C-contiguous, writable, of any shape, equal on all ranks; float32, float16,
+        bfloat16, or (uncompressed) float64, int8, uint8, int16, int32, int64. Every rank ends with the same
+        bits. ``tensor`` keys random numbers and error feedback: the same for the same tensor in every step.
+        """
+        args = self._arguments(array, op, tensor, timeout_ms)
+        codec = Codec(codec) if isinstance(codec, str) else codec
+        args.codec = codec._handle if codec is not None else None
+        with self._lock:
+            check(load().cgx_allreduce(self._open(), ctypes.byref(args)))
+        return array
+
+    @staticmethod
+    def _arguments(array: np.ndarray, op: str, tensor: int, timeout_ms: int) -> AllreduceArgs:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"allreduce takes a numpy array, not {type(array).__name__}")
+        if array.dtype.name not in _DTYPES or not array.dtype.isnative:
+            raise TypeError(f"dtype {array.dtype} has no allreduce; there are {', '.join(_DTYPES)}")
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise ValueError("allreduce works in place: the array must be C-contiguous and writable")
+        if op not in _OPS:
+            raise ValueError(f"op {op!r} must be 'sum' or 'avg'")
+        return AllreduceArgs(
+            struct_size=ctypes.sizeof(AllreduceArgs),
+            input=array.ctypes.data,
+            output=array.ctypes.data,
+            count=array.size,
+            dtype=_DTYPES[array.dtype.name],
+            op=_OPS[op],
+            tensor_id=tensor,
+            timeout_ms=timeout_ms,
+        )
+
+    def abort(self, reason: str = "aborted by the caller") -> None:
+        """Fails the communicator here and on its peers. Returns at once."""
+        check(load().cgx_comm_abort(self._open(), reason.encode()))
+
+    def stats(self) -> dict[str, int | float]:
+        """Totals since the communicator was made: elements by what became of them, bytes, seconds (see cgx.h)."""
+        stats = Stats(struct_size=ctypes.sizeof(Stats))
+        check(load().cgx_comm_stats(self._open(), ctypes.byref(stats)))
+        return stats.as_dict()
+
+
+def _make_store(store: str | None, rank: int, timeout_ms: int) -> ctypes.c_void_p:
+    handle = ctypes.c_void_p()
+    if store is None:
+        return handle
+    kind, _, rest = store.partition(":")
+    if kind == "file" and rest:
+        check(load().cgx_store_create_file(rest.encode(), ctypes.byref(handle)))
+        return handle
+    host, _, port = rest.rpartition(":")
+    if kind != "tcp" or not host or not port.isdigit():
+        raise ValueError(f"store {store!r} must be 'file:DIRECTORY' or 'tcp:HOST:PORT'")
+    if rank < 0:
+        raise ValueError("a tcp store needs to know the rank: pass rank=")
+    check(load().cgx_store_create_tcp(host.encode(), int(port), rank, timeout_ms, ctypes.byref(handle)))
+    return handle

@@ -1,0 +1,20 @@
+"""cgx for PyTorch: the backend "cgx" of torch.distributed, and a hook for DistributedDataParallel.
+
+    import cgx.torch
+    torch.distributed.init_process_group("cgx")              # under plain torchrun
+    model = DistributedDataParallel(model)
+    cgx.torch.ddp_hook(model, "maxmin:bits=4")
+
+All collectives of torch.distributed work in the backend "cgx" (CPU tensors). Nothing is compressed unless asked:
+by ``ddp_hook``, by ``Options(codec=...)`` in ``pg_options=``, or by CGX_CODEC in the environment. ``stats()`` says
+what was compressed, what was not, and why.
+"""
+
+from ._backend import backend_of, register, stats
+from ._hook import DdpHook, ddp_hook
+from ._options import Options
+from ._policy import Parameter, Policy
+
+__all__ = ["DdpHook", "Options", "Parameter", "Policy", "backend_of", "ddp_hook", "register", "stats"]
+
+register()

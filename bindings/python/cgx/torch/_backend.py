@@ -1,0 +1,72 @@
+"""The backend "cgx" of torch.distributed: its registration, and what it says it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ._native import ProcessGroupCgx
+from ._options import Options
+
+NAME = "cgx"
+
+
+def register() -> None:
+    """Registers the backend. PyTorch calls this by entry point; ``import cgx.torch`` does too. May be repeated."""
+    if NAME.upper() not in dist.Backend._plugins:
+        dist.Backend.register_backend(NAME, _create, extended_api=True, devices=["cpu"])
+
+
+def _create(opts: Any, backend_options: Any) -> ProcessGroupCgx:
+    options = Options.from_environment() if backend_options is None else backend_options
+    if not isinstance(options, Options):
+        raise TypeError(f"pg_options of backend 'cgx' must be cgx.torch.Options, not {type(options).__name__}")
+    inner = dist.ProcessGroupGloo(
+        dist.PrefixStore("gloo", opts.store), opts.group_rank, opts.group_size, timeout=opts.timeout
+    )
+    return ProcessGroupCgx(
+        store=dist.PrefixStore("cgx", opts.store),
+        rank=opts.group_rank,
+        size=opts.group_size,
+        timeout=opts.timeout,
+        options=options,
+        inner=inner,
+    )
+
+
+def backend_of(group: dist.ProcessGroup | None = None) -> ProcessGroupCgx:
+    """The cgx backend of ``group`` (None: the default group). Raises ValueError where it has none."""
+    group = dist.group.WORLD if group is None else group
+    if group is None:
+        raise ValueError("torch.distributed is not initialized; call init_process_group('cgx') first")
+    backend = group._get_backend(torch.device("cpu"))
+    while not isinstance(backend, ProcessGroupCgx) and hasattr(backend, "wrapped_pg"):
+        backend = backend.wrapped_pg  # TORCH_DISTRIBUTED_DEBUG=DETAIL
+    if not isinstance(backend, ProcessGroupCgx):
+        raise ValueError(
+            f"the CPU backend of this process group is {type(backend).__name__}, not cgx; "
+            "make one with init_process_group('cgx') or new_group(backend='cgx')"
+        )
+    return backend
+
+
+def stats(group: dist.ProcessGroup | None = None) -> dict[str, Any]:
+    """What was compressed on this rank, what was not, and why. No communication.
+
+    "codec": of plain all_reduce, or None. "compressed": totals of the collectives that cgx ran (cgx_stats in cgx.h, by
+    name, and "transport"), or None where it ran none; in it "elements_compressed", "elements_raw" (asked for raw),
+    "elements_too_small" and "elements_not_float" add up to "elements"; "wire_bytes" were sent where "raw_bytes" would
+    have been. "delegated": calls and elements of all_reduce that went to Gloo, by reason. "parameters": one
+    entry for each parameter under a ``ddp_hook``: name, shape, spec (None: raw) and reason.
+    """
+    from ._hook import hooks_of
+
+    backend = backend_of(group)
+    return {
+        "codec": backend.cgx_options.codec or None,
+        "compressed": backend.communicator_stats(),
+        "delegated": backend.delegated(),
+        "parameters": [row for hook in hooks_of(backend) for row in hook.report()],
+    }

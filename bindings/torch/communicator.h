@@ -1,0 +1,49 @@
+// A cgx communicator whose ranks meet in a c10d store.
+#ifndef CGX_BINDINGS_TORCH_COMMUNICATOR_H_
+#define CGX_BINDINGS_TORCH_COMMUNICATOR_H_
+
+#include <cgx/cgx.h>
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+namespace cgx_torch {
+
+struct CommunicatorOptions {
+  std::string transport;  // "" for the library's choice, as below
+  std::string algorithm;
+  std::string interface_name;
+  uint64_t seed = 0;
+  uint64_t slice_bytes = 0;
+};
+
+class Communicator {
+ public:
+  // Collective. Throws DistBackendError naming the rank that did not come within `timeout`.
+  Communicator(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
+               const CommunicatorOptions& options, std::chrono::milliseconds timeout);
+  // Waits for outstanding work, at most its timeout.
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  // `done` is called if and only if this returns without throwing. Any thread.
+  void allreduce(const cgx_allreduce_args& args, cgx_done_fn done, void* user);
+  void abort(const std::string& reason);
+  cgx_stats stats() const;
+  std::string transport() const;
+  void reset_residuals();
+  double residual_norm(uint32_t tensor_id);
+
+ private:
+  std::mutex mutex_;  // one call at a time: cgx.h
+  cgx_store* store_ = nullptr;
+  cgx_comm* comm_ = nullptr;
+};
+
+}  // namespace cgx_torch
+
+#endif  // CGX_BINDINGS_TORCH_COMMUNICATOR_H_
