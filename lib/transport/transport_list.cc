@@ -12,12 +12,14 @@
 
 #include "transport/local.h"
 #include "transport/rendezvous.h"
+#include "transport/shm.h"
 
 namespace cgx {
 namespace {
 
 constexpr TransportEntry kTransports[] = {
     {"local", "Ranks as threads of one process; messages are passed by pointer.", true, true, open_local},
+    {"shm", "Processes of one host; messages are written and read in shared memory.", true, false, open_shm},
 };
 
 // Ranks share a host when one kernel runs them and they see one /dev/shm (containers may not).

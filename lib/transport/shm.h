@@ -1,0 +1,15 @@
+// Shared memory between processes of one host: a message is encoded into the sender's mapped pool and
+// decoded from it by the receiver, with no copy between.
+#pragma once
+
+#include <memory>
+
+#include "base/status.h"
+#include "transport/transport.h"
+#include "transport/transport_config.h"
+
+namespace cgx {
+
+Result<std::unique_ptr<Transport>> open_shm(const TransportConfig& config);
+
+}  // namespace cgx

@@ -1,0 +1,37 @@
+// Hands out pieces of a rank's pool. Among the free pieces that fit, the tightest; among equals, the one
+// freed last, which is still in cache: a pipeline of equal slices cycles through a few hot pieces.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace cgx {
+
+class ShmPool {
+ public:
+  explicit ShmPool(uint64_t bytes) : pieces_{{0, bytes, true, 0}} {}
+
+  // The offset of `bytes` bytes (rounded up to 64), or nothing. Freed neighbours are joined only when
+  // nothing fits, because joining would lose which is hot.
+  std::optional<uint64_t> allocate(uint64_t bytes);
+  // REQUIRES: offset came from allocate()
+  void free(uint64_t offset);
+  uint64_t used_bytes() const { return used_bytes_; }
+
+ private:
+  struct Piece {
+    uint64_t offset, bytes;
+    bool is_free;
+    uint64_t freed_at;
+  };
+  std::optional<size_t> find(uint64_t bytes) const;
+  void join_free_neighbours();
+
+  std::vector<Piece> pieces_;  // by offset, without gaps
+  uint64_t used_bytes_ = 0;
+  uint64_t frees_ = 0;
+};
+
+}  // namespace cgx
