@@ -1,0 +1,113 @@
+// dither: standard dithering D_sta^{p,u} (QSGD at p = 2, TernGrad at p = inf, u = 1; arXiv 1905.10988): u
+// uniform levels of |x| / norm, rounded stochastically in fixed point, beside a sign bit on top of the code.
+#pragma once
+
+#include <array>
+
+#include "base/hd.h"
+#include "codec/codecs/norm.h"
+#include "codec/codecs/params.h"
+#include "codec/wire.h"
+
+namespace cgx {
+
+struct DitherParams {
+  uint32_t levels;
+  uint32_t sign_shift;  // bits - 1
+};
+
+struct DitherCoder {
+  float scale;       // of x, exact: keeps the multiplier of a tiny norm finite
+  float multiplier;  // levels 2^23 / norm
+  uint32_t levels, sign_shift;
+};
+
+struct DitherDecoder {
+  float norm;
+  float step;  // 1 / levels
+  uint32_t sign_shift;
+};
+
+CGX_HD DitherCoder dither_coder(float norm, const DitherParams& p) {
+  const float scale = float_bits(norm) < 0x1f800000u ? 0x1p64f : 1.0f;  // below 2^-64
+  const float multiplier =
+      float_bits(norm) == 0 ? 0.0f : fdiv(fmul(static_cast<float>(p.levels), 0x1p23f), fmul(norm, scale));
+  return {scale, multiplier, p.levels, p.sign_shift};
+}
+
+CGX_HD uint32_t dither_encode(float x, const DitherCoder& coder, uint32_t draw) {
+  const uint32_t u = float_bits(x);
+  // At most 127 * 2^23 and a few ulps.
+  const float position = fmul(fmul(bits_float(u & 0x7fffffffu), coder.scale), coder.multiplier);
+  uint32_t level = (static_cast<uint32_t>(static_cast<int32_t>(position)) + (draw >> 9)) >> 23;
+  level = level < coder.levels ? level : coder.levels;
+  return level | ((u >> 31) << coder.sign_shift);
+}
+
+CGX_HD DitherDecoder dither_decoder(float norm, const DitherParams& p) {
+  return {norm, fdiv(1.0f, static_cast<float>(p.levels)), p.sign_shift};
+}
+
+CGX_HD float dither_decode(uint32_t code, const DitherDecoder& d) {
+  const uint32_t sign = (code >> d.sign_shift) << 31;
+  const uint32_t level = code & ((1u << d.sign_shift) - 1);
+  const float magnitude = fmul(fmul(static_cast<float>(static_cast<int32_t>(level)), d.step), d.norm);
+  return bits_float(float_bits(magnitude) | sign);
+}
+
+struct Dither {
+  static constexpr CodecKind kKind = CodecKind::kDither;
+  static constexpr const char* kName = "dither";
+  static constexpr const char* kSummary =
+      "standard dithering (QSGD): uniform levels of |x| / norm and a sign";
+  static constexpr std::array<ParamRow, 4> kParams = {{{kCodeBitsInfo, set_bits<2, 8>, get_bits},
+                                                       {kNormInfo, set_norm, get_norm},
+                                                       {kBucketInfo, set_bucket, get_bucket},
+                                                       {kLevelsInfo, set_levels, get_levels}}};
+  static constexpr CodecSpec kInitial = {.kind = kKind, .values = {.kind = kKind, .bits = 4, .bucket = 512}};
+  static Status finish(CodecSpec& spec) { return finish_levels(spec); }
+
+  static bool is_unbiased(const CodecSpec&) { return true; }
+  // An error is below norm / levels; norm <= B max|x| (L1), sqrt(B) max|x| (L2), max|x| (inf) for a bucket of
+  // B.
+  static Status check_error_feedback(const CodecSpec& spec) {
+    const ValueSpec& v = spec.values;
+    const double levels = v.levels;
+    const bool bounded = v.norm == Norm::kInf  ? levels > 1
+                         : v.norm == Norm::kL2 ? v.bucket != 0 && levels * levels > v.bucket
+                                               : v.bucket != 0 && levels > v.bucket;
+    if (bounded) return {};
+    return error(
+        Code::kInvalidArgument,
+        "error feedback diverges here: a rounding can lose more than the largest element; use norm=inf "
+        "with levels above 1, or more levels and smaller buckets");
+  }
+
+  static constexpr UnitLayout layout(const ValueSpec& spec, uint64_t count) {
+    return {spec.bucket != 0 ? spec.bucket : count, spec.bits, sizeof(float)};
+  }
+  static constexpr size_t unit(const ValueSpec& spec) {
+    return spec.bucket == 0 ? 0 : layout(spec, 0).elements();
+  }
+  static constexpr size_t unit_bytes(const ValueSpec& spec, size_t m) { return layout(spec, m).bytes(m); }
+
+  // Bucketed, folded by a norm.
+  using Meta = float;
+  using Coder = DitherCoder;
+  using Decoder = DitherDecoder;
+  using Params = DitherParams;
+  static Params params(const ValueSpec& spec) { return {spec.levels, spec.bits - 1u}; }
+  static bool is_random(const ValueSpec&) { return true; }
+  CGX_HD static Meta meta(float norm, const Params&) { return norm; }
+  CGX_HD static bool is_finite(Meta norm) { return is_finite_bits(float_bits(norm)); }
+  CGX_HD static Coder coder(Meta norm, const Params& p) { return dither_coder(norm, p); }
+  CGX_HD static uint32_t encode(float x, const Coder& coder, uint32_t draw) {
+    return dither_encode(x, coder, draw);
+  }
+  CGX_HD static Decoder decoder(Meta norm, const Params& p) { return dither_decoder(norm, p); }
+  CGX_HD static bool is_plain(Meta) { return true; }
+  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return dither_decode(code, d); }
+  CGX_HD static float decode(uint32_t code, const Decoder& d) { return dither_decode(code, d); }
+};
+
+}  // namespace cgx

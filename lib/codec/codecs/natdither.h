@@ -1,0 +1,123 @@
+// natdither: natural dithering D_nat^{p,s} (arXiv 1905.10988): levels 2^(1-s), ..., 1/2, 1 of |x| / norm, and
+// zero. With bits=4 and norm=inf it is LUQ's 4-bit format (arXiv 2112.10769). Inside the levels, adding 23
+// random bits to the quotient's mantissa carries into its exponent with the right probability; below them, a
+// coin decides between zero and the smallest level.
+#pragma once
+
+#include <array>
+
+#include "base/hd.h"
+#include "codec/codecs/norm.h"
+#include "codec/codecs/params.h"
+#include "codec/wire.h"
+
+namespace cgx {
+
+struct NatDitherParams {
+  uint32_t levels;
+  uint32_t sign_shift;  // bits - 1
+};
+
+struct NatDitherCoder {
+  float scale;        // of x, exact: keeps the inverse of a tiny or huge norm normal
+  float inverse;      // 1 / (norm * scale)
+  float to_smallest;  // 2^(levels - 1), in units of the smallest level
+  uint32_t smallest;  // the smallest level's exponent field, 128 - levels
+  uint32_t levels, sign_shift;
+};
+
+struct NatDitherDecoder {
+  float norm;
+  uint32_t offset;  // from a level to its exponent field
+  uint32_t sign_shift;
+};
+
+CGX_HD NatDitherCoder natdither_coder(float norm, const NatDitherParams& p) {
+  const uint32_t u = float_bits(norm);
+  const float scale = u < 0x1f800000u ? 0x1p64f : (u >= 0x71800000u ? 0x1p-64f : 1.0f);  // 2^-64, 2^100
+  const float inverse = u == 0 ? 0.0f : fdiv(1.0f, fmul(norm, scale));
+  return {scale, inverse, bits_float((126u + p.levels) << 23), 128u - p.levels, p.levels, p.sign_shift};
+}
+
+CGX_HD uint32_t natdither_encode(float x, const NatDitherCoder& coder, uint32_t draw) {
+  const uint32_t u = float_bits(x);
+  const uint32_t random = draw >> 9;
+  const float q = fmul(fmul(bits_float(u & 0x7fffffffu), coder.scale), coder.inverse);
+  const uint32_t qu = float_bits(q);
+  const bool below = (qu >> 23) < coder.smallest;
+  const float coin = fmul(fmul(below ? q : 0.0f, coder.to_smallest), 0x1p23f);  // below 2^23
+  const uint32_t low = (static_cast<uint32_t>(static_cast<int32_t>(coin)) + random) >> 23;
+  const uint32_t high = ((qu + random) >> 23) - coder.smallest + 1;
+  uint32_t level = below ? low : high;
+  level = level < coder.levels ? level : coder.levels;
+  return level | ((u >> 31) << coder.sign_shift);
+}
+
+CGX_HD NatDitherDecoder natdither_decoder(float norm, const NatDitherParams& p) {
+  return {norm, 127u - p.levels, p.sign_shift};
+}
+
+CGX_HD float natdither_decode(uint32_t code, const NatDitherDecoder& d) {
+  const uint32_t sign = (code >> d.sign_shift) << 31;
+  const uint32_t level = code & ((1u << d.sign_shift) - 1);
+  const uint32_t factor = level == 0 ? 0u : (level + d.offset) << 23;
+  return bits_float(float_bits(fmul(d.norm, bits_float(factor))) | sign);
+}
+
+struct NatDither {
+  static constexpr CodecKind kKind = CodecKind::kNatDither;
+  static constexpr const char* kName = "natdither";
+  static constexpr const char* kSummary =
+      "natural dithering: power-of-two levels of |x| / norm and a sign; bits=4,norm=inf is LUQ's format";
+  static constexpr std::array<ParamRow, 4> kParams = {{{kCodeBitsInfo, set_bits<2, 8>, get_bits},
+                                                       {kNormInfo, set_norm, get_norm},
+                                                       {kBucketInfo, set_bucket, get_bucket},
+                                                       {kLevelsInfo, set_levels, get_levels}}};
+  static constexpr CodecSpec kInitial = {.kind = kKind, .values = {.kind = kKind, .bits = 4, .bucket = 512}};
+  static Status finish(CodecSpec& spec) { return finish_levels(spec); }
+
+  static bool is_unbiased(const CodecSpec&) { return true; }
+  // An error inside the levels is below half the element; below them it is below norm 2^(1 - levels), with
+  // norm <= B max|x| (L1), sqrt(B) max|x| (L2), max|x| (inf) for a bucket of B.
+  static Status check_error_feedback(const CodecSpec& spec) {
+    const ValueSpec& v = spec.values;
+    const double smallest =
+        v.levels > 60 ? 0x1p-59 : 1.0 / static_cast<double>(uint64_t{1} << (v.levels - 1));
+    const double lost = v.norm == Norm::kInf  ? smallest
+                        : v.norm == Norm::kL2 ? smallest * smallest * v.bucket
+                                              : smallest * v.bucket;
+    if (lost < 1 && (v.bucket != 0 || v.norm == Norm::kInf)) return {};
+    return error(
+        Code::kInvalidArgument,
+        "error feedback diverges here: a rounding can lose more than the largest element; use norm=inf "
+        "with levels above 1, or more levels and smaller buckets");
+  }
+
+  static constexpr UnitLayout layout(const ValueSpec& spec, uint64_t count) {
+    return {spec.bucket != 0 ? spec.bucket : count, spec.bits, sizeof(float)};
+  }
+  static constexpr size_t unit(const ValueSpec& spec) {
+    return spec.bucket == 0 ? 0 : layout(spec, 0).elements();
+  }
+  static constexpr size_t unit_bytes(const ValueSpec& spec, size_t m) { return layout(spec, m).bytes(m); }
+
+  // Bucketed, folded by a norm.
+  using Meta = float;
+  using Coder = NatDitherCoder;
+  using Decoder = NatDitherDecoder;
+  using Params = NatDitherParams;
+  static Params params(const ValueSpec& spec) { return {spec.levels, spec.bits - 1u}; }
+  static bool is_random(const ValueSpec&) { return true; }
+  CGX_HD static Meta meta(float norm, const Params&) { return norm; }
+  CGX_HD static bool is_finite(Meta norm) { return is_finite_bits(float_bits(norm)); }
+  CGX_HD static Coder coder(Meta norm, const Params& p) { return natdither_coder(norm, p); }
+  CGX_HD static uint32_t encode(float x, const Coder& coder, uint32_t draw) {
+    return natdither_encode(x, coder, draw);
+  }
+  CGX_HD static Decoder decoder(Meta norm, const Params& p) { return natdither_decoder(norm, p); }
+  CGX_HD static bool is_plain(Meta) { return true; }
+  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return natdither_decode(code, d); }
+  CGX_HD static float decode(uint32_t code, const Decoder& d) { return natdither_decode(code, d); }
+};
+
+}  // namespace cgx

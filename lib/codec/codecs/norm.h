@@ -1,0 +1,43 @@
+// The norm of a bucket, which scales the levels of both ditherings. L1 and L2 are summed in double, in a
+// fixed order that SIMD lanes and a warp follow naturally: partial sum j of 64 takes elements j,
+// j + 64, ... of the bucket, then halves are added to halves.
+#pragma once
+
+#include "base/hd.h"
+#include "codec/spec.h"
+
+namespace cgx {
+
+// A bucket's norm as fp32; NaN where an element is not finite. Finite elements never give Inf.
+template <Norm kNorm>
+struct NormFold {
+  static constexpr bool kAnyOrder = false;
+  static constexpr uint32_t kPartials = 64;
+  using State = double;
+  CGX_HD static State identity() { return 0.0; }
+  CGX_HD static State lift(float x) {
+    const double magnitude = static_cast<double>(bits_float(float_bits(x) & 0x7fffffffu));
+    return kNorm == Norm::kL1 ? magnitude : dmul(magnitude, magnitude);
+  }
+  CGX_HD static State merge(State a, State b) { return dadd(a, b); }
+  CGX_HD static float finish(State sum) {
+    const double norm = kNorm == Norm::kL1 ? sum : dsqrt(sum);
+    const double most = 3.4028234663852886e38;
+    if (!(norm < 1e300)) return bits_float(0x7fc00000u);
+    return static_cast<float>(norm < most ? norm : most);
+  }
+};
+
+template <>
+struct NormFold<Norm::kInf> {
+  static constexpr bool kAnyOrder = true;
+  using State = uint32_t;
+  CGX_HD static State identity() { return 0; }
+  CGX_HD static State lift(float x) { return float_bits(x) & 0x7fffffffu; }
+  CGX_HD static State merge(State a, State b) { return a > b ? a : b; }
+  CGX_HD static float finish(State largest) {
+    return bits_float(is_finite_bits(largest) ? largest : 0x7fc00000u);
+  }
+};
+
+}  // namespace cgx

@@ -1,0 +1,121 @@
+// Cuts a block of values into encoded units and raw elements, and hands the units to the drivers.
+#include "codec/value_block.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/random.h"
+#include "codec/codec_row.h"
+#include "codec/drivers.h"
+
+namespace cgx {
+namespace {
+
+constexpr size_t kTile = 1024;  // elements; 4 KiB of fp32 on the stack
+
+// How a block of `count` is cut: [0, encoded) in units, the rest raw.
+struct Cut {
+  size_t encoded;
+  size_t encoded_bytes;
+};
+
+Cut cut_block(const ValueSpec& spec, DType raw, size_t count) {
+  const CodecRow& row = codec_row(spec.kind);
+  const size_t element = dtype_bytes(raw);
+  const size_t unit = row.unit(spec);
+  const size_t full = unit == 0 ? 0 : count / unit * unit;
+  Cut cut = {0, 0};
+  if (full != 0) {
+    const size_t bytes = row.unit_bytes(spec, unit);
+    if (bytes >= unit * element) return cut;
+    cut = {full, count / unit * bytes};
+  }
+  const size_t rest = count - full;
+  const size_t rest_bytes = rest == 0 ? 0 : row.unit_bytes(spec, rest);
+  if (rest_bytes < rest * element) cut = {count, cut.encoded_bytes + rest_bytes};
+  return cut;
+}
+
+void encode_raw(DType raw, const Elements& from, size_t count, float* after, uint8_t* out) {
+  const size_t element = dtype_bytes(raw);
+  if (from.dtype == raw && from.before == nullptr) {
+    memcpy(out, from.x, count * element);
+    if (after != nullptr) std::fill_n(after, count, 0.0f);
+    return;
+  }
+  const Drivers& d = drivers();
+  for (size_t at = 0; at < count; at += kTile) {
+    const size_t n = std::min(kTile, count - at);
+    float tile[kTile];
+    d.load(from.from(at), n, tile);
+    d.store(raw, tile, n, out + at * element);
+    if (after == nullptr) continue;
+    float stored[kTile];
+    decode_values({}, raw, out + at * element, n, 0, n, Into::kAssign, stored);
+    for (size_t i = 0; i < n; ++i) {
+      const float lost = fsub(tile[i], stored[i]);
+      after[at + i] = is_finite_bits(float_bits(lost)) ? lost : 0.0f;
+    }
+  }
+}
+
+void decode_raw(DType raw, const uint8_t* in, size_t count, Into into, float* out) {
+  if (raw == DType::kF32 && into == Into::kAssign) {
+    memcpy(out, in, count * sizeof(float));
+    return;
+  }
+  const size_t element = dtype_bytes(raw);
+  for (size_t at = 0; at < count; at += kTile) {
+    const size_t n = std::min(kTile, count - at);
+    alignas(4) uint8_t aligned[kTile * sizeof(float)];
+    float tile[kTile];
+    memcpy(aligned, in + at * element, n * element);
+    drivers().load({raw, aligned, nullptr}, n, tile);
+    for (size_t i = 0; i < n; ++i) out[at + i] = into == Into::kAdd ? fadd(out[at + i], tile[i]) : tile[i];
+  }
+}
+
+}  // namespace
+
+void load_elements(const Elements& from, size_t begin, size_t count, float* out) {
+  drivers().load(from.from(begin), count, out);
+}
+
+size_t value_granule(const ValueSpec& spec) { return codec_row(spec.kind).unit(spec); }
+
+size_t value_block_bytes(const ValueSpec& spec, DType raw, size_t count) {
+  const Cut cut = cut_block(spec, raw, count);
+  return cut.encoded_bytes + (count - cut.encoded) * dtype_bytes(raw);
+}
+
+bool value_block_is_raw(const ValueSpec& spec, DType raw, size_t count) {
+  return cut_block(spec, raw, count).encoded == 0;
+}
+
+void encode_values(const ValueSpec& spec, DType raw, const Elements& from, size_t count,
+                   const BlockContext& context, float* after, uint8_t* block) {
+  const Cut cut = cut_block(spec, raw, count);
+  if (context.counts != nullptr) context.counts->elements += count;
+  if (cut.encoded != 0) {
+    drivers().dense[static_cast<size_t>(spec.kind)].encode(spec, from, cut.encoded, context, after, block);
+  }
+  if (cut.encoded == count) return;
+  encode_raw(raw, from.from(cut.encoded), count - cut.encoded,
+             after == nullptr ? nullptr : after + cut.encoded, block + cut.encoded_bytes);
+}
+
+void decode_values(const ValueSpec& spec, DType raw, const uint8_t* block, size_t count, size_t begin,
+                   size_t end, Into into, float* out) {
+  const Cut cut = cut_block(spec, raw, count);
+  const size_t encoded_end = std::min(end, cut.encoded);
+  if (begin < encoded_end) {
+    drivers().dense[static_cast<size_t>(spec.kind)].decode(spec, block, cut.encoded, begin, encoded_end, into,
+                                                           out);
+  }
+  const size_t raw_begin = std::max(begin, cut.encoded);
+  if (raw_begin >= end) return;
+  decode_raw(raw, block + cut.encoded_bytes + (raw_begin - cut.encoded) * dtype_bytes(raw), end - raw_begin,
+             into, out + (raw_begin - begin));
+}
+
+}  // namespace cgx

@@ -1,0 +1,77 @@
+// Where everything lies in encoded bytes: the only file that computes an offset into them. All
+// integers are little-endian. docs/WIRE.md says the same in words.
+//
+// Codes of b bits are cut into planes of 4, 2 or 1 bits (8 for b = 8), the low bits in the widest
+// plane. In a plane of width w, a group of m <= 256 codes takes s = ceil(m w / 8) bytes, and byte j holds
+// the fields of codes j, j + s, j + 2s, ... from its low bits up: shifts and ors of contiguous
+// vectors pack it at any SIMD width.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "base/hd.h"
+#include "base/random.h"
+
+namespace cgx {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "the wire is little-endian; big-endian hosts need swaps");
+
+CGX_HD constexpr uint32_t wire_div_up(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+// Widths of the planes of b-bit codes are 8, 4, 2, 1 where that bit of b is set, in this order.
+CGX_HD constexpr size_t plane_bytes(uint32_t m, uint32_t width) { return (m * width + 7) / 8; }
+
+// A packed group of m <= 256 codes.
+CGX_HD constexpr size_t packed_bytes(uint32_t m, uint32_t bits) {
+  size_t bytes = 0;
+  for (uint32_t width = 8; width != 0; width /= 2) bytes += (bits & width) != 0 ? plane_bytes(m, width) : 0;
+  return bytes;
+}
+
+// A unit of a bucketed codec: the metadata of its buckets, then the packed codes, a group at a time.
+// `bucket` is never 0 here: one bucket for the whole block is a bucket of the block's count.
+struct UnitLayout {
+  uint64_t bucket;      // elements
+  uint32_t bits;        // of a code
+  uint32_t meta_bytes;  // of a bucket
+
+  // Buckets smaller than a group share a unit of one group.
+  CGX_HD constexpr uint64_t elements() const { return bucket < kGroup ? kGroup : bucket; }
+  CGX_HD constexpr uint64_t buckets(uint64_t m) const { return (m + bucket - 1) / bucket; }
+  CGX_HD constexpr size_t meta(uint64_t j) const { return j * meta_bytes; }
+  // Group g of a unit of m elements.
+  CGX_HD constexpr size_t group(uint64_t m, uint64_t g) const {
+    return buckets(m) * meta_bytes + g * packed_bytes(kGroup, bits);
+  }
+  // A whole unit of m elements, m <= elements().
+  CGX_HD constexpr size_t bytes(uint64_t m) const {
+    return m == 0 ? 0 : group(m, m / kGroup) + packed_bytes(static_cast<uint32_t>(m % kGroup), bits);
+  }
+};
+
+// Natural compression in 9 bits: a group of m elements is its signs (element i in bit i % 8 of byte
+// i / 8), then an exponent byte each.
+CGX_HD constexpr size_t natural_exponents(uint32_t m) { return (m + 7) / 8; }
+CGX_HD constexpr size_t natural_group_bytes(uint32_t m) { return natural_exponents(m) + m; }
+
+// A top-k block: k indices of 4 bytes, strictly increasing, then the block of the k values.
+CGX_HD constexpr size_t topk_values(size_t k) { return 4 * k; }
+// A rand-k block: the random key that the indices follow from, then the block of the k values.
+inline constexpr size_t kRandKHeaderBytes = 24;
+
+// Little-endian loads and stores at any alignment.
+template <typename T>
+CGX_HD T wire_load(const uint8_t* at) {
+  T value;
+  memcpy(&value, at, sizeof(T));
+  return value;
+}
+template <typename T>
+CGX_HD void wire_store(uint8_t* at, T value) {
+  memcpy(at, &value, sizeof(T));
+}
+
+}  // namespace cgx
