@@ -137,7 +137,7 @@ Result<std::shared_ptr<Work>> Communicator::allreduce_async(AllreduceCall call, 
   return work;
 }
 
-Hello Communicator::hello(const AllreduceCall& call, uint64_t fingerprint) const {
+Hello Communicator::make_hello(const AllreduceCall& call, uint64_t fingerprint) const {
   Hello hello;
   hello.version = CGX_VERSION;
   hello.operation = operation_;
@@ -171,8 +171,10 @@ Status Communicator::execute(const AllreduceCall& call) {
 
 Status Communicator::execute_plan(const AllreduceCall& call, const Plan& plan, uint64_t fingerprint,
                                   RunStats* run_stats) {
+  const Hello hello = make_hello(call, fingerprint);
+  const float scale = call.average ? 1.0f / static_cast<float>(config_.size) : 1.0f;
   CGX_ASSIGN_OR_RETURN(const std::span<const SegmentResidual> residuals,
-                       feedback_.begin(call.layout, fingerprint));
+                       feedback_.begin(call.layout, {hello.fingerprint, scale}));
   const int64_t timeout_ms = call.timeout_ms > 0 ? call.timeout_ms : config_.timeout_ms;
   HelloTransport transport(transport_.get());
   if (Status status = transport.begin(hello(call, fingerprint), timeout_ms); !status.ok())
@@ -184,7 +186,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const Plan& plan, u
   args.transport = &transport;
   args.x = call.input;
   args.y = call.output;
-  args.scale = call.average ? 1.0f / static_cast<float>(config_.size) : 1.0f;
+  args.scale = scale;
   args.key.seed = config_.seed;
   args.key.operation = static_cast<uint32_t>(operation_);
   args.key.rank = static_cast<uint16_t>(config_.rank);

@@ -83,7 +83,7 @@ class Communicator {
   Status check(const AllreduceCall& call) const;
   Status execute(const AllreduceCall& call);
   Status execute_plan(const AllreduceCall& call, const Plan& plan, uint64_t fingerprint, RunStats* run_stats);
-  Hello hello(const AllreduceCall& call, uint64_t fingerprint) const;
+  Hello make_hello(const AllreduceCall& call, uint64_t fingerprint) const;
   // Ends a collective that began: from now on the communicator is failed.
   Status fail(Status status);
   // kFailed with the first error's words, if there was one.

@@ -1,7 +1,6 @@
 #include "comm/error_feedback.h"
 
 #include <cmath>
-#include <cstring>
 
 namespace cgx {
 namespace {
@@ -12,23 +11,56 @@ double squares(const float* x, uint64_t count) {
   return sum;
 }
 
+// Writes no page that holds zeros on both sides: such pages cost nothing yet.
+void copy_where_different(const float* from, uint64_t count, float* to) {
+  for (uint64_t i = 0; i < count; ++i) {
+    if (to[i] != from[i]) to[i] = from[i];
+  }
+}
+
 }  // namespace
 
-Result<ErrorFeedback::Tensor*> ErrorFeedback::prepare(const Segment& segment, uint64_t plan) {
+Status ErrorFeedback::allocate(Buffer* buffer, uint64_t count) {
+  buffer->reset(static_cast<float*>(std::calloc(count, sizeof(float))));
+  if (*buffer != nullptr) return Status();
+  return error(Code::kResource, "there is no memory for a residual of {} bytes", count * sizeof(float));
+}
+
+// Another plan gives the sums to other owners. What this rank still owes for the sums it owned goes with
+// its own contribution from now on, unscaled: owed is owed, whoever sums.
+void ErrorFeedback::Tensor::fold_sums(Use next) {
+  float* owed = sum[committed].get();
+  float* into = contribution[committed].get();
+  for (uint64_t i = 0; i < count; ++i) {
+    if (owed[i] == 0) continue;
+    into[i] += owed[i] / use.scale;
+    owed[i] = 0;
+  }
+  use = next;
+  in_line = false;
+}
+
+void ErrorFeedback::Tensor::bring_in_line() {
+  copy_where_different(contribution[committed].get(), count, contribution[1 - committed].get());
+  copy_where_different(sum[committed].get(), count, sum[1 - committed].get());
+  in_line = true;
+}
+
+Result<ErrorFeedback::Tensor*> ErrorFeedback::prepare(const Segment& segment, Use use) {
   auto [it, fresh] = tensors_.try_emplace(segment.tensor_id);
   Tensor& t = it->second;
   if (fresh) {
     t.count = segment.count;
-    for (Buffer* buffer : {&t.contribution[0], &t.contribution[1], &t.sum[0], &t.sum[1]}) {
-      buffer->reset(static_cast<float*>(std::calloc(segment.count, sizeof(float))));
-      if (*buffer == nullptr) {
-        tensors_.erase(it);
-        return error(Code::kResource, "error feedback of tensor {} needs {} bytes and there is no memory",
-                     segment.tensor_id, 4 * segment.count * sizeof(float));
-      }
-    }
-    t.plan = plan;
+    t.use = use;
     t.in_line = true;  // all zero
+    Status status;
+    for (Buffer* buffer : {&t.contribution[0], &t.contribution[1], &t.sum[0], &t.sum[1]}) {
+      if (status.ok()) status = allocate(buffer, t.count);
+    }
+    if (!status.ok()) {
+      tensors_.erase(it);
+      return error(status.code(), "error feedback of tensor {}: {}", segment.tensor_id, status.message());
+    }
   }
   if (t.count != segment.count) {
     return error(
@@ -37,17 +69,12 @@ Result<ErrorFeedback::Tensor*> ErrorFeedback::prepare(const Segment& segment, ui
         "id, or call cgx_comm_reset_residuals",
         segment.tensor_id, t.count, segment.count);
   }
-  if (t.plan != plan || !t.in_line) {
-    const uint64_t bytes = t.count * sizeof(float);
-    std::memcpy(t.contribution[1 - t.committed].get(), t.contribution[t.committed].get(), bytes);
-    std::memcpy(t.sum[1 - t.committed].get(), t.sum[t.committed].get(), bytes);
-    t.plan = plan;
-    t.in_line = true;
-  }
+  if (t.use.plan != use.plan) t.fold_sums(use);
+  if (!t.in_line) t.bring_in_line();
   return &t;
 }
 
-Result<std::span<const SegmentResidual>> ErrorFeedback::begin(const Layout& layout, uint64_t plan) {
+Result<std::span<const SegmentResidual>> ErrorFeedback::begin(const Layout& layout, Use use) {
   active_.clear();
   residuals_.clear();
   if (!layout.any_error_feedback()) return std::span<const SegmentResidual>();
@@ -55,7 +82,7 @@ Result<std::span<const SegmentResidual>> ErrorFeedback::begin(const Layout& layo
   for (size_t i = 0; i < residuals_.size(); ++i) {
     const Segment& segment = layout.segments()[i];
     if (!segment.spec.error_feedback) continue;
-    CGX_ASSIGN_OR_RETURN(Tensor * t, prepare(segment, plan));
+    CGX_ASSIGN_OR_RETURN(Tensor * t, prepare(segment, use));
     residuals_[i] = {t->contribution[t->committed].get(), t->contribution[1 - t->committed].get(),
                      t->sum[t->committed].get(), t->sum[1 - t->committed].get()};
     active_.push_back(t);

@@ -21,10 +21,14 @@ namespace cgx {
 class ErrorFeedback {
  public:
   // Residuals for one collective over `layout`: one entry a segment, null where it has no error
-  // feedback; empty if none has. `plan` identifies the plan that will run: a plan writes the same
-  // elements each time, so the buffers need bringing in line only when it changes. The span lives until
-  // the next begin(). Ends with commit() or rollback().
-  Result<std::span<const SegmentResidual>> begin(const Layout& layout, uint64_t plan);
+  // feedback; empty if none has. `use` says which plan will run: a plan writes the same elements each
+  // time, so the buffers need bringing in line only when it changes. The span lives until the next
+  // begin(). Ends with commit() or rollback().
+  struct Use {
+    uint64_t plan = 0;  // distinct for distinct plans and scales
+    float scale = 1;    // of the sum; the residual of owned sums is what remains after it
+  };
+  Result<std::span<const SegmentResidual>> begin(const Layout& layout, Use use);
   void commit();
   void rollback();
 
@@ -42,14 +46,18 @@ class ErrorFeedback {
 
   struct Tensor {
     uint64_t count = 0;
-    uint64_t plan = 0;     // that wrote the pending buffers last
+    Use use;               // of the collective that wrote the pending buffers last
     bool in_line = false;  // outside of that plan's ranges, pending equals committed
     int committed = 0;     // index of the committed buffer of each pair
     Buffer contribution[2];
     Buffer sum[2];
+
+    void fold_sums(Use next);
+    void bring_in_line();
   };
 
-  Result<Tensor*> prepare(const Segment& segment, uint64_t plan);
+  Result<Tensor*> prepare(const Segment& segment, Use use);
+  static Status allocate(Buffer* buffer, uint64_t count);
 
   std::unordered_map<uint32_t, Tensor> tensors_;
   std::vector<SegmentResidual> residuals_;
