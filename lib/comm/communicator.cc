@@ -177,8 +177,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const Plan& plan, u
                        feedback_.begin(call.layout, {hello.fingerprint, scale}));
   const int64_t timeout_ms = call.timeout_ms > 0 ? call.timeout_ms : config_.timeout_ms;
   HelloTransport transport(transport_.get());
-  if (Status status = transport.begin(hello(call, fingerprint), timeout_ms); !status.ok())
-    return fail(status);
+  if (Status status = transport.begin(hello, timeout_ms); !status.ok()) return fail(status);
 
   RunArgs args;
   args.plan = &plan;
