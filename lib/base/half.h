@@ -27,15 +27,15 @@ CGX_HD uint16_t f32_to_f16(float x) {
 CGX_HD float f16_to_f32(uint16_t h) {
   const uint32_t magnitude = h & 0x7fffu;
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
-  const uint32_t normal = (magnitude << 13) + 0x38000000u;
-  // A subnormal is magnitude * 2^-24: put it below a 2^-14 and take that away again (exact).
-  const uint32_t tiny =
-      float_bits(fsub(bits_float((magnitude << 13) + 0x38800000u), bits_float(0x38800000u)));
+  const uint32_t shifted = magnitude << 13;
+  // A subnormal is its bits times 2^-24: put beside 2^-14 as a float, 2^-14 taken away again (exact).
+  const uint32_t below = magnitude < 0x400u ? 0xffffffffu : 0u;
+  const uint32_t base = 0x38800000u & below;
+  const uint32_t finite =
+      float_bits(fsub(bits_float(shifted + 0x38000000u + (0x00800000u & below)), bits_float(base)));
   const uint32_t quiet = magnitude > 0x7c00u ? 0x00400000u : 0u;
-  const uint32_t special = (magnitude << 13) | 0x7f800000u | quiet;
-  uint32_t u = magnitude < 0x400u ? tiny : normal;
-  u = magnitude >= 0x7c00u ? special : u;
-  return bits_float(u | sign);
+  const uint32_t special = shifted | 0x7f800000u | quiet;
+  return bits_float((magnitude >= 0x7c00u ? special : finite) | sign);
 }
 
 CGX_HD uint16_t f32_to_bf16(float x) {
