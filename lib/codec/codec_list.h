@@ -16,6 +16,8 @@
 #include "codec/codecs/natural.h"
 #include "codec/codecs/natural8.h"
 #include "codec/codecs/none.h"
+#include "codec/codecs/randk.h"
+#include "codec/codecs/topk.h"
 
 namespace cgx {
 
@@ -23,6 +25,6 @@ template <typename... Codec>
 struct CodecList {};
 
 using DenseCodecs = CodecList<None, Cast, MaxMin, Dither, NatDither, Natural, Natural8>;
-using SparseCodecs = CodecList<>;
+using SparseCodecs = CodecList<TopK, RandK>;
 
 }  // namespace cgx

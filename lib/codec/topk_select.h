@@ -1,0 +1,26 @@
+// Finds the k elements of largest magnitude (order: codecs/topk.h), exactly, in about one pass.
+//
+// A sample brackets the k-th magnitude from below; one pass collects the few elements above the
+// bracket with their indices, and a histogram search among these finds the exact threshold. Where
+// the sample misled (a value repeated very often, bad luck) the search runs over the whole input:
+// slower, the same result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "codec/value_block.h"
+
+namespace cgx {
+
+struct Kept {
+  std::unique_ptr<float[]> values;      // k, in order of index
+  std::unique_ptr<uint32_t[]> indices;  // k, strictly increasing
+};
+
+// `sum`, where not null, becomes the elements as fp32 (it may be `from.before`).
+// REQUIRES: 0 < k <= count <= 2^32.
+Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum);
+
+}  // namespace cgx
