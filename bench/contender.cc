@@ -1,0 +1,109 @@
+// cgx itself as a contender, through its C interface only, with a communicator of its own per codec.
+#include "contender.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace cgx::bench {
+
+void require_ok(cgx_status status, const std::string& what) {
+  if (status == CGX_OK) return;
+  throw BenchError(fmt::format("{}: {}: {}", what, cgx_status_name(status), cgx_last_error()));
+}
+
+CodecPtr make_codec(const std::string& spec) {
+  cgx_codec* codec = nullptr;
+  if (cgx_codec_create(spec.c_str(), &codec) != CGX_OK) throw UsageError(cgx_last_error());
+  return CodecPtr(codec);
+}
+
+namespace {
+
+struct StoreDeleter {
+  void operator()(cgx_store* store) const { cgx_store_destroy(store); }
+};
+struct CommDeleter {
+  void operator()(cgx_comm* comm) const { cgx_comm_destroy(comm); }
+};
+
+class CgxContender final : public Contender {
+ public:
+  CgxContender(const Options& options, const std::string& spec, int number)
+      : codec_(make_codec(spec)), dtype_(options.dtype), op_(options.op) {
+    cgx_store* store = nullptr;
+    const std::string directory = fmt::format("{}/cgx-{}", options.meeting_directory, number);
+    require_ok(cgx_store_create_file(directory.c_str(), &store), "meeting the other ranks");
+    store_.reset(store);
+    const std::string job = fmt::format("bench-{}", number);
+    cgx_config config = CGX_CONFIG_INIT;
+    config.rank = options.rank;
+    config.size = options.ranks;
+    config.store = store;
+    config.job = job.c_str();
+    config.transport = options.transport.c_str();
+    config.algorithm = options.algorithm.c_str();
+    config.interface_name = options.interface_name.c_str();
+    config.timeout_ms = options.timeout_ms;
+    config.seed = options.seed;
+    cgx_comm* comm = nullptr;
+    require_ok(cgx_comm_create(&config, &comm), fmt::format("codec {}", spec));
+    comm_.reset(comm);
+  }
+
+  void allreduce(const void* in, void* out, uint64_t count) override {
+    cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
+    args.input = in;
+    args.output = out;
+    args.count = count;
+    args.dtype = dtype_;
+    args.op = op_;
+    args.codec = codec_.get();
+    require_ok(cgx_allreduce(comm_.get(), &args), spec());
+  }
+
+  Traffic traffic() const override {
+    cgx_stats stats = CGX_STATS_INIT;
+    require_ok(cgx_comm_stats(comm_.get(), &stats), "statistics");
+    return {stats.wire_bytes, stats.raw_bytes};
+  }
+
+  void forget() override { require_ok(cgx_comm_reset_residuals(comm_.get()), "dropping residuals"); }
+  std::string spec() const override { return cgx_codec_spec(codec_.get()); }
+  std::string transport() const override { return cgx_comm_transport(comm_.get()); }
+  bool unbiased() const override { return cgx_codec_unbiased(codec_.get()) != 0; }
+
+ private:
+  CodecPtr codec_;
+  std::unique_ptr<cgx_store, StoreDeleter> store_;
+  std::unique_ptr<cgx_comm, CommDeleter> comm_;
+  cgx_dtype dtype_;
+  cgx_op op_;
+};
+
+std::string unique_name(const std::vector<Entry>& taken, const std::string& name) {
+  const auto same = [&](const std::string& candidate) {
+    return std::any_of(taken.begin(), taken.end(), [&](const Entry& e) { return e.name == candidate; });
+  };
+  std::string candidate = name;
+  for (int k = 2; same(candidate); ++k) candidate = fmt::format("{} ({})", name, k);
+  return candidate;
+}
+
+}  // namespace
+
+std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number) {
+  return std::make_unique<CgxContender>(options, spec, number);
+}
+
+std::vector<Entry> entries(const Options& options) {
+  std::vector<Entry> out;
+  for (const std::string& name : options.baselines) {
+    const bool is_gloo = name == "gloo";
+    out.push_back({unique_name(out, name), is_gloo ? "none" : name, is_gloo, true});
+  }
+  for (const std::string& spec : options.codecs) out.push_back({unique_name(out, spec), spec, false, false});
+  return out;
+}
+
+}  // namespace cgx::bench

@@ -1,0 +1,52 @@
+// What is timed: something that allreduces, and counts what it sent.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "options.h"
+
+namespace cgx::bench {
+
+struct Traffic {
+  uint64_t wire_bytes = 0;
+  uint64_t raw_bytes = 0;  // the same messages uncompressed
+};
+
+class Contender {
+ public:
+  virtual ~Contender() = default;
+  virtual void allreduce(const void* in, void* out, uint64_t count) = 0;
+  // Of this rank, since the start.
+  virtual Traffic traffic() const = 0;
+  // Before a checked operation: nothing of earlier ones may be left in it.
+  virtual void forget() = 0;
+  virtual std::string spec() const = 0;  // canonical, of its codec
+  virtual std::string transport() const = 0;
+  virtual bool unbiased() const = 0;
+};
+
+struct CodecDeleter {
+  void operator()(cgx_codec* codec) const { cgx_codec_destroy(codec); }
+};
+using CodecPtr = std::unique_ptr<cgx_codec, CodecDeleter>;
+CodecPtr make_codec(const std::string& spec);  // throws UsageError
+void require_ok(cgx_status status, const std::string& what);
+
+// `number` tells the communicators of a job apart.
+std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number);
+// Gloo's own ring on the same interface. Throws UsageError where cgx-bench was built without Gloo.
+std::unique_ptr<Contender> make_gloo(const Options& options, int number);
+
+// A line of the table: what the user asked for, baselines first.
+struct Entry {
+  std::string name;  // unique: "gloo", "gloo (2)", "maxmin:bits=4"
+  std::string spec;  // of the codec; "none" for gloo
+  bool is_gloo = false;
+  bool is_baseline = false;
+};
+std::vector<Entry> entries(const Options& options);
+
+}  // namespace cgx::bench

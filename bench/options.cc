@@ -1,0 +1,215 @@
+// The two option tables (what both modes share, and what an allreduce adds) and the checks on their values.
+#include "options.h"
+
+#include <fmt/format.h>
+
+#include <boost/program_options.hpp>
+#include <sstream>
+
+namespace po = boost::program_options;
+
+namespace cgx::bench {
+namespace {
+
+struct DTypeName {
+  cgx_dtype dtype;
+  const char* name;
+  uint64_t bytes;
+};
+constexpr DTypeName kDTypes[] = {{CGX_FLOAT32, "float", 4},
+                                 {CGX_FLOAT16, "half", 2},
+                                 {CGX_BFLOAT16, "bfloat16", 2},
+                                 {CGX_FLOAT64, "double", 8},
+                                 {CGX_INT32, "int32", 4}};
+
+const DTypeName& dtype_row(cgx_dtype dtype) {
+  for (const DTypeName& row : kDTypes) {
+    if (row.dtype == dtype) return row;
+  }
+  throw UsageError(fmt::format("dtype {} is not offered here", static_cast<int>(dtype)));
+}
+
+cgx_dtype parse_dtype(const std::string& name) {
+  for (const DTypeName& row : kDTypes) {
+    if (row.name == name) return row.dtype;
+  }
+  throw UsageError(fmt::format("--datatype {}: expected float, half, bfloat16, double or int32", name));
+}
+
+cgx_op parse_op(const std::string& name) {
+  if (name == "sum") return CGX_SUM;
+  if (name == "avg") return CGX_AVG;
+  throw UsageError(fmt::format("--op {}: expected sum or avg", name));
+}
+
+// What the flags are before they are checked.
+struct Raw {
+  std::string min_bytes, max_bytes, op, dtype, cache;
+};
+
+po::options_description shared_table(Options& options, Raw& raw) {
+  po::options_description table("Options");
+  table.add_options()("help,h", po::bool_switch(&options.help), "this text")                             //
+      ("minbytes,b", po::value(&raw.min_bytes)->default_value("32M"), "smallest size; K, M, G")          //
+      ("maxbytes,e", po::value(&raw.max_bytes), "largest size (as -b)")                                  //
+      ("stepfactor,f", po::value(&options.step_factor)->default_value(2), "from one size to the next")   //
+      ("iters,n", po::value(&options.iterations)->default_value(5), "timed calls a round")               //
+      ("warmup_iters,w", po::value(&options.warmup)->default_value(1), "calls before the first round")   //
+      ("rounds", po::value(&options.rounds)->default_value(7), "in each, every contender runs once")     //
+      ("check,c", po::value(&options.checks)->default_value(1), "checked operations; 0: none")           //
+      ("datatype,d", po::value(&raw.dtype)->default_value("float"), "float half bfloat16 double int32")  //
+      ("codec", po::value(&options.codecs)->composing(), "a codec spec; repeat for more (none)")         //
+      ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                        //
+      ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")                 //
+      ("data", po::value(&options.data)->default_value("random"),
+       "random (normal), or a .npy file of float32 values")  //
+      ("json", po::value(&options.json_path), "write the rows to this file as well");
+  return table;
+}
+
+void add_codec_flags(po::options_description& table, Raw& raw) {
+  table.add_options()("cache", po::value(&raw.cache)->default_value("cold"),
+                      "cold: buffers rotate; warm: one buffer");
+}
+
+void add_allreduce_flags(po::options_description& table, Options& options, Raw& raw) {
+  table.add_options()("ngpus,g", po::value(&options.ranks)->default_value(2),
+                      "ranks, each a process started here")                                               //
+      ("op,o", po::value(&raw.op)->default_value("sum"), "sum or avg")                                    //
+      ("baseline", po::value(&options.baselines)->composing(), "gloo, or a codec spec; repeat for more")  //
+      ("transport", po::value(&options.transport)->default_value("auto"), "shm, gloo or auto")            //
+      ("algorithm", po::value(&options.algorithm)->default_value("auto"),
+       "scatter_gather, ring, allgather or auto")  //
+      ("interface", po::value(&options.interface_name),
+       "network interface of gloo, ours and the baseline's (lo; that of netns)")  //
+      ("launch-prefix", po::value(&options.launch_prefix),
+       "words before each rank's command, {rank} for its number (what `scripts/netns run` gives)")  //
+      ("timeout", po::value(&options.timeout_ms)->default_value(60000), "of a collective, in ms");
+}
+
+// Not for users: what starts a rank, and what netns tells.
+po::options_description hidden_table(Options& options) {
+  po::options_description table;
+  table.add_options()("as-rank", po::value(&options.rank))("report-fd", po::value(&options.report_fd))(
+      "shared-fd", po::value(&options.shared_fd))("meeting-directory", po::value(&options.meeting_directory))(
+      "link-rate", po::value(&options.link_rate));
+  return table;
+}
+
+// Inside `scripts/netns run` the ranks go into its namespaces, unless the command line says otherwise.
+std::string netns_variable(const std::string& name) {
+  if (name == "CGX_NETNS_PREFIX") return "launch-prefix";
+  if (name == "CGX_NETNS_INTERFACE") return "interface";
+  if (name == "CGX_NETNS_RATE") return "link-rate";
+  return "";
+}
+
+void require_range(const char* flag, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) {
+    throw UsageError(fmt::format("--{} {}: expected {} to {}", flag, value, low, high));
+  }
+}
+
+void finish(Options& options, const Raw& raw) {
+  options.min_bytes = parse_bytes(raw.min_bytes);
+  options.max_bytes = raw.max_bytes.empty() ? options.min_bytes : parse_bytes(raw.max_bytes);
+  if (options.max_bytes < options.min_bytes) {
+    throw UsageError(fmt::format("--maxbytes {} is below --minbytes {}", raw.max_bytes, raw.min_bytes));
+  }
+  require_range("stepfactor", static_cast<int64_t>(options.step_factor), 2, 1 << 20);
+  require_range("iters", options.iterations, 1, 1000000);
+  require_range("warmup_iters", options.warmup, 0, 1000000);
+  require_range("rounds", options.rounds, 1, 10000);
+  require_range("check", options.checks, 0, 1000);
+  require_range("ngpus", options.ranks, 1, 16);
+  require_range("timeout", options.timeout_ms, 1, 3600 * 1000);
+  options.dtype = parse_dtype(raw.dtype);
+  options.op = raw.op.empty() ? CGX_SUM : parse_op(raw.op);
+  if (options.op == CGX_AVG && options.dtype == CGX_INT32) throw UsageError("--op avg is not for int32");
+  if (options.codecs.empty()) options.codecs = {"none"};
+  if (!raw.cache.empty() && raw.cache != "cold" && raw.cache != "warm") {
+    throw UsageError(fmt::format("--cache {}: expected cold or warm", raw.cache));
+  }
+  options.warm_cache = raw.cache == "warm";
+  // Namespaces share the host's memory: only sockets see the link between them.
+  if (!options.launch_prefix.empty() && options.transport == "auto") options.transport = "gloo";
+}
+
+}  // namespace
+
+Options parse_options(int argc, char** argv) {
+  Options options;
+  const std::string mode = argv[1];
+  options.mode = mode == "codec" ? Mode::kCodec : Mode::kAllreduce;
+  options.words.assign(argv, argv + argc);
+  Raw raw;
+  po::options_description visible = shared_table(options, raw);
+  po::options_description all;
+  if (options.mode == Mode::kCodec) {
+    add_codec_flags(visible, raw);
+    all.add(visible);
+  } else {
+    add_allreduce_flags(visible, options, raw);
+    all.add(visible).add(hidden_table(options));
+  }
+  try {
+    po::variables_map values;
+    po::store(po::command_line_parser(argc - 1, argv + 1).options(all).positional({}).run(), values);
+    if (options.mode == Mode::kAllreduce) po::store(po::parse_environment(all, netns_variable), values);
+    po::notify(values);
+  } catch (const po::error& error) {
+    throw UsageError(fmt::format("{} (see cgx-bench {} --help)", error.what(), mode));
+  }
+  std::ostringstream text;
+  text << visible;
+  options.help_text = fmt::format("cgx-bench {} [options]\n\n{}", mode, text.str());
+  if (!options.help) finish(options, raw);
+  return options;
+}
+
+std::string general_help() {
+  return "cgx-bench MODE [options]\n\n"
+         "  allreduce   time and accuracy of compressed allreduces beside baselines, in processes started "
+         "here\n"
+         "  codec       encode and decode speed beside memcpy, size and accuracy\n\n"
+         "cgx-bench MODE --help lists the options. Exit status: 0 all well; 1 something was wrong (an "
+         "element\n"
+         "outside its codec's bound, replicas that differ, an error); 2 a wrong command line.\n\n"
+         "  cgx-bench allreduce -g 2 -b 64M --codec maxmin:bits=4 --codec none --baseline gloo\n"
+         "  cgx-bench codec -b 1M -e 64M -f 8 --codec natural --codec maxmin:bits=4\n"
+         "  scripts/netns run --ranks 2 --rate 1gbit -- cgx-bench allreduce -n 1 -b 64M --baseline gloo\n";
+}
+
+uint64_t parse_bytes(const std::string& text) {
+  size_t used = 0;
+  uint64_t value = 0;
+  try {
+    if (!text.empty() && text[0] != '-') value = std::stoull(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string suffix = text.substr(used);
+  const size_t power = suffix.empty() ? 0 : std::string("KMG").find(suffix) + 1;
+  if (used == 0 || value == 0 || suffix.size() > 1 || (!suffix.empty() && power == 0) ||
+      value > (uint64_t{1} << 40) >> (10 * power)) {
+    throw UsageError(fmt::format("\"{}\": expected a size such as 4096, 64K or 1G, at most 1024G", text));
+  }
+  return value << (10 * power);
+}
+
+const char* dtype_name(cgx_dtype dtype) { return dtype_row(dtype).name; }
+uint64_t dtype_bytes(cgx_dtype dtype) { return dtype_row(dtype).bytes; }
+const char* op_name(cgx_op op) { return op == CGX_AVG ? "avg" : "sum"; }
+
+std::vector<uint64_t> sizes(const Options& options) {
+  const uint64_t element = dtype_bytes(options.dtype);
+  std::vector<uint64_t> out;
+  for (uint64_t size = options.min_bytes; size <= options.max_bytes; size *= options.step_factor) {
+    const uint64_t whole = size / element * element;
+    if (whole == 0) throw UsageError(fmt::format("--minbytes {} is less than one element", size));
+    out.push_back(whole);
+  }
+  return out;
+}
+
+}  // namespace cgx::bench

@@ -1,0 +1,190 @@
+// A rank's process: for each size it runs every contender once a round, each call after a barrier, then
+// checks results, and reports one JSON line a size.
+#include "rank.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "accuracy.h"
+#include "contender.h"
+#include "data.h"
+#include "rank_group.h"
+
+namespace cgx::bench {
+namespace {
+
+using json = nlohmann::json;
+
+double microseconds(std::chrono::steady_clock::duration d) {
+  return std::chrono::duration<double, std::micro>(d).count();
+}
+
+void report(int fd, const json& line) {
+  const std::string text = line.dump() + "\n";
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t wrote = write(fd, text.data() + done, text.size() - done);
+    if (wrote <= 0) _exit(1);  // nobody listens any more
+    done += static_cast<size_t>(wrote);
+  }
+}
+
+// 64 bits over the result, to compare replicas.
+std::string fingerprint(const Buffer& buffer) {
+  uint64_t hash = 0xCBF29CE484222325u;
+  const char* bytes = static_cast<const char*>(buffer.data());
+  for (uint64_t at = 0; at < buffer.bytes(); at += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes + at, std::min<uint64_t>(8, buffer.bytes() - at));
+    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+    hash ^= hash >> 29;
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+class RankRun {
+ public:
+  explicit RankRun(const Options& options)
+      : options_(options), barrier_(options.shared_fd, options.ranks), source_(options.data, options.seed) {
+    if (!options.cpu_path.empty()) require_ok(cgx_set_cpu_path(options.cpu_path.c_str()), "--cpu");
+    int number = 0;
+    for (const Entry& entry : entries(options)) {
+      contenders_.push_back(entry.is_gloo ? make_gloo(options, number)
+                                          : make_cgx(options, entry.spec, number));
+      ++number;
+    }
+  }
+
+  json ready() const {
+    json line = json::array();
+    for (const auto& contender : contenders_) {
+      line.push_back({{"codec", contender->spec()},
+                      {"transport", contender->transport()},
+                      {"unbiased", contender->unbiased()}});
+    }
+    return {{"contenders", line}};
+  }
+
+  json measure(uint64_t bytes) {
+    count_ = bytes / dtype_bytes(options_.dtype);
+    inputs_.clear();
+    outputs_.clear();
+    for (int b = 0; b < rotation(bytes); ++b) {
+      inputs_.emplace_back(bytes);
+      outputs_.emplace_back(bytes);
+      source_.fill(options_.rank, b, 0, count_, options_.dtype, inputs_.back().data());
+    }
+    std::vector<json> rows(contenders_.size());
+    for (size_t k = 0; k < contenders_.size(); ++k) {
+      barrier_.wait_patiently();
+      for (int w = 0; w < options_.warmup; ++w) timed_call(k);
+      rows[k]["times_us"] = json::array();
+    }
+    for (size_t round = 0; round < static_cast<size_t>(options_.rounds); ++round) {
+      for (size_t k = 0; k < contenders_.size(); ++k) {  // in turn: nobody is always first
+        const size_t which = (k + round) % contenders_.size();
+        rows[which]["times_us"].push_back(one_round(which));
+      }
+    }
+    for (size_t k = 0; k < contenders_.size(); ++k) check(k, rows[k]);
+    return {{"contenders", rows}};
+  }
+
+ private:
+  double timed_call(size_t which) {
+    const size_t b = turn_++ % inputs_.size();
+    barrier_.wait_spinning();
+    const auto start = std::chrono::steady_clock::now();
+    contenders_[which]->allreduce(inputs_[b].data(), outputs_[b].data(), count_);
+    return microseconds(std::chrono::steady_clock::now() - start);
+  }
+
+  std::vector<double> one_round(size_t which) {
+    std::vector<double> times;
+    barrier_.wait_patiently();
+    for (int i = 0; i < options_.iterations; ++i) times.push_back(timed_call(which));
+    return times;
+  }
+
+  void check(size_t which, json& row) {
+    Accuracy accuracy;
+    json fingerprints = json::array();
+    Contender& contender = *contenders_[which];
+    const Traffic before = contender.traffic();
+    for (int c = 0; c < std::max(options_.checks, 1); ++c) {  // once at least, to count bytes
+      const int b = static_cast<int>(static_cast<size_t>(c) % inputs_.size());
+      barrier_.wait_patiently();
+      contender.forget();
+      contender.allreduce(inputs_[static_cast<size_t>(b)].data(), outputs_[0].data(), count_);
+      if (options_.checks == 0) continue;
+      fingerprints.push_back(fingerprint(outputs_[0]));
+      verify(contender, b, accuracy);
+    }
+    const Traffic after = contender.traffic();
+    const auto calls = static_cast<uint64_t>(std::max(options_.checks, 1));
+    row["wire_bytes"] = (after.wire_bytes - before.wire_bytes) / calls;
+    row["raw_bytes"] = (after.raw_bytes - before.raw_bytes) / calls;
+    row["fingerprints"] = fingerprints;
+    row["wrong"] = accuracy.wrong;
+    row["sums"] = {accuracy.error_squares, accuracy.exact_squares, accuracy.projected,
+                   accuracy.projected_squares};
+  }
+
+  // This rank's share of the elements. Replicas are compared apart from this, so each element is looked at
+  // once.
+  void verify(const Contender& contender, int buffer, Accuracy& accuracy) {
+    const DeclaredBound bound(contender.spec(), options_.dtype);
+    Reduction reduction = {options_.algorithm, options_.op, options_.dtype};
+    if (contender.transport() == "gloo" && contender.spec() == "none") reduction.algorithm = "ring";
+    constexpr uint64_t kSpan = 1 << 20;  // a multiple of every granule
+    const uint64_t span = bound.granule() == 0 ? count_ : kSpan;
+    const auto ranks = static_cast<uint64_t>(options_.ranks);
+    for (uint64_t at = 0, turn = 0; at < count_; at += span, ++turn) {
+      if (turn % ranks == static_cast<uint64_t>(options_.rank)) {
+        verify_span(bound, reduction, buffer, at, std::min(span, count_ - at), accuracy);
+      }
+    }
+  }
+
+  void verify_span(const DeclaredBound& bound, const Reduction& reduction, int buffer, uint64_t first,
+                   uint64_t count, Accuracy& accuracy) {
+    Buffer elements(count * dtype_bytes(options_.dtype));
+    std::vector<std::vector<double>> inputs(static_cast<size_t>(options_.ranks));
+    for (size_t r = 0; r < inputs.size(); ++r) {
+      source_.fill(static_cast<int>(r), buffer, first, count, options_.dtype, elements.data());
+      inputs[r].resize(count);
+      to_doubles(options_.dtype, elements.data(), inputs[r]);
+    }
+    std::vector<double> result(count);
+    to_doubles(options_.dtype,
+               static_cast<const char*>(outputs_[0].data()) + first * dtype_bytes(options_.dtype), result);
+    accuracy.add(result, expected_sum(bound, reduction, inputs));
+  }
+
+  const Options& options_;
+  RankBarrier barrier_;
+  Source source_;
+  std::vector<std::unique_ptr<Contender>> contenders_;
+  std::vector<Buffer> inputs_, outputs_;
+  uint64_t count_ = 0;
+  uint64_t turn_ = 0;
+};
+
+}  // namespace
+
+int run_rank(const Options& options) {
+  try {
+    RankRun run(options);
+    report(options.report_fd, run.ready());
+    for (const uint64_t bytes : sizes(options)) report(options.report_fd, run.measure(bytes));
+    return 0;
+  } catch (const std::exception& error) {
+    report(options.report_fd, {{"error", error.what()}});
+    return 1;
+  }
+}
+
+}  // namespace cgx::bench
