@@ -16,6 +16,10 @@ namespace {
 constexpr std::array<std::string_view, 9> kVariables = {"CGX_JOB",   "CGX_LOG",           "CGX_MODULE_PATH",
                                                         "CGX_PORT",  "CGX_RANK",          "CGX_SIZE",
                                                         "CGX_STORE", "CGX_SOCKET_IFNAME", "CGX_TIMEOUT_MS"};
+// Read by the Python package (bindings/python).
+constexpr std::array<std::string_view, 8> kPythonVariables = {
+    "CGX_ALGORITHM", "CGX_CACHE",        "CGX_CODEC", "CGX_COMPRESS_1D",
+    "CGX_LIBRARY",   "CGX_MIN_ELEMENTS", "CGX_SEED",  "CGX_TRANSPORT"};
 // Read by our own scripts, tests and build, not by the library.
 constexpr std::array<std::string_view, 5> kForeignPrefixes = {"CGX_TEST_", "CGX_BUILD_", "CGX_WITH_",
                                                               "CGX_BENCH_", "CGX_DEMO_"};
@@ -68,6 +72,7 @@ bool is_ours_and_unknown(std::string_view name) {
   if (!name.starts_with("CGX_")) return false;
   const auto is_prefix = [&](std::string_view prefix) { return name.starts_with(prefix); };
   return std::find(kVariables.begin(), kVariables.end(), name) == kVariables.end() &&
+         std::find(kPythonVariables.begin(), kPythonVariables.end(), name) == kPythonVariables.end() &&
          std::none_of(kForeignPrefixes.begin(), kForeignPrefixes.end(), is_prefix);
 }
 
