@@ -4,7 +4,7 @@
 // many roundings as ranks, so it is for fast codecs on slow, ring-shaped networks. The order of the sum
 // is the order of the ring from c on, which every run repeats.
 //
-// kInFlight slices walk the ring together: while one is being summed the others are on their way.
+// kInFlight slices walk the ring together: while one is being summed the other is on its way.
 #include "plan/algorithms/algorithms.h"
 #include "plan/builder.h"
 
@@ -12,7 +12,7 @@ namespace cgx {
 
 namespace {
 
-constexpr size_t kInFlight = 4;
+constexpr size_t kInFlight = 2;
 
 class Ring {
  public:

@@ -1,0 +1,160 @@
+// The symbolic checker over every algorithm of the list: sizes, odd counts, layouts, slices.
+#include "plan/check.h"
+
+#include <gtest/gtest.h>
+
+#include "plan/builder.h"
+#include "plan/layouts.h"
+#include "plan/select.h"
+#include "plan/text.h"
+
+namespace cgx {
+namespace {
+
+using test::mixed;
+using test::uniform;
+
+constexpr uint64_t kCounts[] = {0, 1, 2, 7, 8, 9, 255, 256, 257, 1000, 4097, 100003};
+
+class AlgorithmTest : public testing::TestWithParam<const Algorithm*> {};
+
+INSTANTIATE_TEST_SUITE_P(List, AlgorithmTest, testing::ValuesIn([] {
+                           std::vector<const Algorithm*> all;
+                           for (const Algorithm& a : algorithms()) all.push_back(&a);
+                           return all;
+                         }()),
+                         [](const auto& test) { return std::string(test.param->name); });
+
+std::vector<Layout> layouts_of(uint64_t count) {
+  return {uniform(count, "none"), uniform(count, "maxmin:bits=4,bucket=512"),
+          uniform(count, "topk:ratio=0.01"), mixed(count, test::kMixedSpecs)};
+}
+
+TEST_P(AlgorithmTest, PlansOfAllSizesAndOddCountsAreRight) {
+  for (int size : {1, 2, 3, 4, 5, 6, 7, 8, 9, 16}) {
+    for (uint64_t count : kCounts) {
+      for (const Layout& layout : layouts_of(count)) {
+        // Ten slices a chunk or so, and one.
+        for (uint64_t slice_bytes :
+             {std::max<uint64_t>(64, count * 4 / (10 * static_cast<uint64_t>(size))), 1ul << 30}) {
+          const PlanKey key{0, size, layout, slice_bytes};
+          const Status status = check_algorithm(*GetParam(), key);
+          ASSERT_TRUE(status.ok()) << "size " << size << ", slice of " << slice_bytes << " bytes, "
+                                   << layout.describe() << ": " << status.message();
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AlgorithmTest, EqualKeysGiveEqualPlans) {
+  const PlanKey key{1, 3, mixed(10007, test::kMixedSpecs), 4096};
+  EXPECT_EQ(to_text(GetParam()->plan(key)), to_text(GetParam()->plan(key)));
+}
+
+TEST_P(AlgorithmTest, NothingIsSentOfNothing) {
+  for (int size : {1, 2, 16})
+    EXPECT_TRUE(GetParam()->plan({0, size, uniform(0, "none"), 4096}).steps.empty());
+}
+
+TEST_P(AlgorithmTest, OneRankRoundsNothing) {
+  const Plan plan = GetParam()->plan({0, 1, uniform(1000, "maxmin:bits=2"), 1024});
+  EXPECT_TRUE(plan.messages.empty());
+  for (const Step& step : plan.steps) EXPECT_EQ(step.op, Step::Op::kReduce);
+  EXPECT_EQ(GetParam()->roundings(1), 0);
+}
+
+// `roundings` is what documentation says of an algorithm; the plan is what it does.
+TEST_P(AlgorithmTest, RoundsAsOftenAsItSays) {
+  for (int size : {2, 3, 8}) {
+    int stages = 0;
+    for (const Plan& plan : test::plans_of(*GetParam(), {0, size, uniform(5000, "natural"), 1024})) {
+      for (const Step& step : plan.steps) {
+        const bool rounds = step.op == Step::Op::kEncode || step.op == Step::Op::kReduceEncode;
+        if (rounds) stages = std::max(stages, step.stage + 1);
+      }
+    }
+    EXPECT_EQ(stages, GetParam()->roundings(size)) << size;
+  }
+}
+
+TEST(Chunks, CoverTheTensorInOrderAndAreBalanced) {
+  for (uint64_t count : kCounts) {
+    for (int size : {1, 2, 3, 7, 16}) {
+      for (const Layout& layout : layouts_of(count)) {
+        uint64_t end = 0;
+        for (const Range& chunk : cut_chunks(layout, size)) {
+          EXPECT_EQ(chunk.begin, end);
+          EXPECT_LE(chunk.begin, chunk.end);
+          // A cut is at most one granule (512 here, or a segment's end) beyond the equal share.
+          if (layout.segments().size() == 1) {
+            EXPECT_LE(chunk.end - chunk.begin, count / static_cast<uint64_t>(size) + 513);
+          }
+          end = chunk.end;
+        }
+        EXPECT_EQ(end, count);
+      }
+    }
+  }
+}
+
+TEST(Slices, CoverAChunkAndAreNeverEmpty) {
+  for (uint64_t slice_bytes : {1ul, 100ul, 4096ul, 1ul << 40}) {
+    for (const Layout& layout : layouts_of(10007)) {
+      for (const Range& chunk : cut_chunks(layout, 3)) {
+        uint64_t end = chunk.begin;
+        for (const Range& slice : cut_slices(layout, chunk, slice_bytes)) {
+          EXPECT_EQ(slice.begin, end);
+          EXPECT_LT(slice.begin, slice.end);
+          end = slice.end;
+        }
+        EXPECT_EQ(end, chunk.end);
+      }
+    }
+  }
+}
+
+TEST(Slices, NeverCutABlockThatMustStayWhole) {
+  const Layout layout = uniform(100000, "topk:ratio=0.01");
+  EXPECT_EQ(cut_slices(layout, {0, 100000}, 4096).size(), 1u);
+}
+
+TEST(Select, TakesAllgatherForSparseBlocksAndScatterGatherOtherwise) {
+  const auto chosen = [](const Layout& layout, int size) {
+    return std::string((*select_algorithm("auto", layout, size))->name);
+  };
+  EXPECT_EQ(chosen(uniform(100000, "topk:ratio=0.01"), 8), "allgather");
+  EXPECT_EQ(chosen(uniform(100000, "maxmin:bits=4"), 8), "scatter_gather");
+  EXPECT_EQ(chosen(uniform(100000, "none"), 2), "scatter_gather");
+  // Half of the elements and their indices from each of eight ranks: more than eight raw tensors' worth.
+  EXPECT_EQ(chosen(uniform(100000, "topk:ratio=0.5"), 8), "scatter_gather");
+}
+
+TEST(Select, AnUnknownNameListsTheNamesThereAre) {
+  const auto result = select_algorithm("tree", uniform(10, "none"), 2);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.status().message(),
+            "there is no algorithm \"tree\"; there are auto, scatter_gather, ring, allgather");
+}
+
+TEST(Text, AStepReadsAsASentence) {
+  const Plan plan =
+      find_algorithm("scatter_gather")->plan({0, 2, uniform(1024, "maxmin:bits=4,bucket=512"), 1 << 20});
+  EXPECT_EQ(to_text(plan),
+            "0 post m0 [0, 512) from 1\n"
+            "1 encode m1 [512, 1024) stage 0\n"
+            "2 send m1 [512, 1024) to 1\n"
+            "3 release m1 [512, 1024)\n"
+            "4 post m2 [512, 1024) from 1\n"
+            "5 receive m0 [0, 512) from 1\n"
+            "6 reduce_encode m3 [0, 512) of own m0 stage 1 last\n"
+            "7 send m3 [0, 512) to 1\n"
+            "8 release m3 [0, 512)\n"
+            "9 release m0 [0, 512)\n"
+            "10 receive m2 [512, 1024) from 1\n"
+            "11 decode m2 [512, 1024)\n"
+            "12 release m2 [512, 1024)\n");
+}
+
+}  // namespace
+}  // namespace cgx
