@@ -73,14 +73,29 @@ std::vector<int> others(const Transport& t) {
 
 std::string message_of(const Status& status) { return status.message(); }
 
-class TransportConformance : public testing::TestWithParam<const char*> {
+struct Case {
+  std::string name;
+  std::string transport;
+  uint64_t shm_pool_bytes = 0;
+};
+
+class TransportConformance : public testing::TestWithParam<Case> {
  protected:
-  std::string transport() const { return GetParam(); }
+  void SetUp() override {
+    const std::unique_ptr<Store> store = make_memory_store();
+    const Status alone = open_transport(transport(), config_of(store.get(), 0, 1)).status();
+    if (alone.code() == Code::kUnsupported) GTEST_SKIP() << alone.message();
+  }
+  std::string transport() const { return GetParam().transport; }
+  void run(int size, const Body& body) const {
+    run_ranks(transport(), size, body,
+              [&](TransportConfig& config) { config.shm_pool_bytes = GetParam().shm_pool_bytes; });
+  }
 };
 
 TEST_P(TransportConformance, KnowsItsNameRankAndSize) {
   std::atomic<int> ranks = 0;
-  run_ranks(transport(), 3, [&](Transport& t) {
+  run(3, [&](Transport& t) {
     EXPECT_EQ(t.name(), transport());
     EXPECT_EQ(t.size(), 3);
     ranks += 1 << t.rank();
@@ -89,7 +104,7 @@ TEST_P(TransportConformance, KnowsItsNameRankAndSize) {
 }
 
 TEST_P(TransportConformance, OneRankAloneNeedsNobody) {
-  run_ranks(transport(), 1, [&](Transport& t) {
+  run(1, [&](Transport& t) {
     auto memory = t.acquire(100, kWait);
     ASSERT_TRUE(memory.ok());
     t.release(*memory);
@@ -100,7 +115,7 @@ TEST_P(TransportConformance, OneRankAloneNeedsNobody) {
 TEST_P(TransportConformance, AMessageOfAnySizeArrivesWhole) {
   const size_t sizes[] = {1,       2, 63, 64, 65, 1000, 4096, 65537, 262144, 1000003, 4 << 20, (16 << 20) + 5,
                           64 << 20};
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     uint64_t number = 0;
     for (const size_t bytes : sizes) {
       ++number;
@@ -123,7 +138,7 @@ TEST_P(TransportConformance, AMessageOfAnySizeArrivesWhole) {
 
 TEST_P(TransportConformance, EveryPairExchangesAtOnce) {
   for (const int size : {2, 3, 4, 8}) {
-    run_ranks(transport(), size, [&](Transport& t) {
+    run(size, [&](Transport& t) {
       for (uint64_t round = 0; round < 5; ++round) {
         const size_t bytes = 1000 + 777 * round;
         for (const int peer : others(t)) ASSERT_TRUE(t.post(peer, bytes).ok());
@@ -138,7 +153,7 @@ TEST_P(TransportConformance, EveryPairExchangesAtOnce) {
 TEST_P(TransportConformance, MessagesOfAPairKeepTheirOrderWhateverTheirSizes) {
   constexpr uint64_t kMessages = 400;
   const auto bytes_of = [](uint64_t i) { return size_t{1} + (i % 50 == 49 ? 5u << 20 : i * 997 % 20000); };
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     if (t.rank() == 0) {
       for (uint64_t i = 0; i < kMessages; ++i) put(t, 1, bytes_of(i), i);
       EXPECT_TRUE(t.flush(kWait).ok());
@@ -150,7 +165,7 @@ TEST_P(TransportConformance, MessagesOfAPairKeepTheirOrderWhateverTheirSizes) {
 
 TEST_P(TransportConformance, OneMessageReachesManyReceivers) {
   for (const size_t bytes : {size_t{300}, size_t{262144}, size_t{9} << 20}) {
-    run_ranks(transport(), 4, [&](Transport& t) {
+    run(4, [&](Transport& t) {
       for (const int peer : others(t)) ASSERT_TRUE(t.post(peer, bytes).ok());
       auto memory = t.acquire(bytes, kWait);
       ASSERT_TRUE(memory.ok());
@@ -168,7 +183,7 @@ TEST_P(TransportConformance, OneMessageReachesManyReceivers) {
 
 TEST_P(TransportConformance, ReleaseInAnyOrderReturnsTheMemory) {
   constexpr size_t kBytes = 100000;
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     for (uint64_t round = 0; round < 50; ++round) {
       if (t.rank() == 0) {
         for (uint64_t i = 0; i < 8; ++i) put(t, 1, kBytes, round * 8 + i);
@@ -194,7 +209,7 @@ TEST_P(TransportConformance, ReleaseInAnyOrderReturnsTheMemory) {
 TEST_P(TransportConformance, ASenderThatRunsAheadIsHeldBack) {
   constexpr size_t kBytes = 1 << 20;
   std::atomic<bool> done = false;
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     if (t.rank() == 1) {
       while (!done) std::this_thread::yield();
       return;
@@ -218,7 +233,7 @@ TEST_P(TransportConformance, ASenderThatRunsAheadIsHeldBack) {
 TEST_P(TransportConformance, AllSendHugeMessagesToAllAtOnce) {
   constexpr size_t kBytes = (24 << 20) + 3;
   for (const int size : {2, 3}) {
-    run_ranks(transport(), size, [&](Transport& t) {
+    run(size, [&](Transport& t) {
       for (uint64_t round = 0; round < 2; ++round) {
         for (const int peer : others(t)) ASSERT_TRUE(t.post(peer, kBytes).ok());
         put(t, others(t), kBytes, round);
@@ -234,7 +249,7 @@ TEST_P(TransportConformance, AllSendHugeMessagesToAllAtOnce) {
 TEST_P(TransportConformance, BothSendMuchBeforeEitherReceives) {
   constexpr uint64_t kMessages = 12;
   constexpr size_t kBytes = 2 << 20;
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     const int peer = 1 - t.rank();
     for (uint64_t i = 0; i < kMessages; ++i) ASSERT_TRUE(t.post(peer, kBytes).ok());
     for (uint64_t i = 0; i < kMessages; ++i) put(t, peer, kBytes, i);
@@ -245,7 +260,7 @@ TEST_P(TransportConformance, BothSendMuchBeforeEitherReceives) {
 
 TEST_P(TransportConformance, ATimeoutNamesThePeerAndThePhaseAndStays) {
   std::atomic<bool> done = false;
-  run_ranks(transport(), 3, [&](Transport& t) {
+  run(3, [&](Transport& t) {
     if (t.rank() != 0) {
       while (!done) std::this_thread::yield();
       return;
@@ -268,7 +283,7 @@ TEST_P(TransportConformance, ATimeoutNamesThePeerAndThePhaseAndStays) {
 
 TEST_P(TransportConformance, SlowProgressIsNoTimeout) {
   constexpr Wait kShort{400, "scatter"};
-  run_ranks(transport(), 3, [&](Transport& t) {
+  run(3, [&](Transport& t) {
     if (t.rank() == 0) {
       // Rank 1's many messages move the deadline while rank 2's is waited for.
       ASSERT_TRUE(t.post(2, 4).ok());
@@ -345,7 +360,7 @@ TEST_P(TransportConformance, AbortFromAnotherThreadEndsFlush) {
 }
 
 TEST_P(TransportConformance, AMismatchOfSizesIsNamedOnBothSides) {
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     if (t.rank() == 0) {
       put(t, 1, 100, 0);
       ASSERT_TRUE(t.post(1, 8).ok());
@@ -363,7 +378,7 @@ TEST_P(TransportConformance, AMismatchOfSizesIsNamedOnBothSides) {
 }
 
 TEST_P(TransportConformance, AnErrorOfOneRankReachesAll) {
-  run_ranks(transport(), 4, [&](Transport& t) {
+  run(4, [&](Transport& t) {
     if (t.rank() == 3) return t.abort(error(Code::kInternal, "out of luck"));
     const int waits_for = (t.rank() + 1) % 3;  // nobody waits for rank 3 itself
     const Status posted = t.post(waits_for, 64);
@@ -375,7 +390,7 @@ TEST_P(TransportConformance, AnErrorOfOneRankReachesAll) {
 }
 
 TEST_P(TransportConformance, WaitingForARankThatHasClosedIsAnError) {
-  run_ranks(transport(), 2, [&](Transport& t) {
+  run(2, [&](Transport& t) {
     if (t.rank() == 1) {
       put(t, 0, 16, 5);
       EXPECT_TRUE(t.flush(kWait).ok());
@@ -427,14 +442,16 @@ TEST_P(TransportConformance, TwoJobsOfOneStoreDoNotMeet) {
   for (std::thread& thread : threads) thread.join();
 }
 
-std::vector<const char*> listed() {
-  std::vector<const char*> names;
-  for (const TransportEntry& entry : transports()) names.push_back(entry.name);
-  return names;
+std::vector<Case> listed() {
+  std::vector<Case> cases;
+  for (const TransportEntry& entry : transports()) cases.push_back({entry.name, entry.name});
+  // So small that nearly everything goes through the lanes.
+  cases.push_back({"shm_with_a_tiny_pool", "shm", 16 << 10});
+  return cases;
 }
 
 INSTANTIATE_TEST_SUITE_P(List, TransportConformance, testing::ValuesIn(listed()),
-                         [](const auto& row) { return std::string(row.param); });
+                         [](const auto& row) { return row.param.name; });
 
 TEST(TransportList, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   const std::unique_ptr<Store> store = make_memory_store();
