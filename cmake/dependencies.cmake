@@ -1,5 +1,5 @@
 # Every library that cgx builds with, and why. All are Debian packages.
-#   fmt             error messages; header only, so that libcgx.so carries no dependency on it
+#   fmt             error messages; linked, as header-only it makes every file compile six times longer
 #   Random123       the counter-based random numbers whose definition the wire format freezes; header only
 #   Highway         run-time choice among CPU instruction sets
 #   Gloo            sockets between hosts; only in its own module (docs/GOTCHAS.md says why)
