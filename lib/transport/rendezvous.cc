@@ -8,6 +8,9 @@
 namespace cgx {
 namespace {
 
+// How often a rank that waits for others looks whether one of them has failed.
+constexpr int64_t kSliceMs = 200;
+
 std::string card_key(const Meeting& meeting, int rank) {
   return fmt::format("{}/{}/{}", meeting.job, meeting.stage, rank);
 }
@@ -46,15 +49,20 @@ Result<std::vector<std::string>> meet(Store* store, const Meeting& meeting, cons
   const Deadline deadline(meeting.timeout_ms);
   CGX_RETURN_IF_ERROR(store->set(card_key(meeting, meeting.rank), card));
   std::vector<std::string> cards;
-  for (int r = 0; r < meeting.size; ++r) {
-    if (r == meeting.rank) {
-      cards.push_back(card);
+  while (cards.size() < static_cast<size_t>(meeting.size)) {
+    const int r = static_cast<int>(cards.size());
+    const int64_t left_ms = deadline.left_ms();
+    Result<std::string> other = r == meeting.rank
+                                    ? Result<std::string>(card)
+                                    : store->get(card_key(meeting, r), std::min(left_ms, kSliceMs));
+    if (other.ok()) {
+      cards.push_back(std::move(other).value());
       continue;
     }
-    Result<std::string> other = store->get(card_key(meeting, r), deadline.left_ms());
-    if (!other.ok())
-      return other.status().code() == Code::kTimeout ? missing(store, meeting) : other.status();
-    cards.push_back(std::move(other).value());
+    if (other.status().code() != Code::kTimeout) return other.status();
+    const std::string failure = find_failure(store, meeting.job, meeting.rank, meeting.size);
+    if (!failure.empty()) return error(Code::kPeerFailed, "while all ranks meet: {}", failure);
+    if (left_ms == 0) return missing(store, meeting);
   }
   return cards;
 }
@@ -67,12 +75,15 @@ void publish_failure(Store* store, const std::string& job, int rank, const Statu
   static_cast<void>(store->set(failure_key(job, rank), reason.message()));
 }
 
+std::string find_failure(Store* store, const std::string& job, int rank) {
+  const Result<std::string> reason = store->try_get(failure_key(job, rank));
+  return reason.ok() ? fmt::format("rank {} failed: {}", rank, *reason) : "";
+}
+
 std::string find_failure(Store* store, const std::string& job, int asking, int size) {
   for (int r = 0; r < size; ++r) {
-    if (r == asking) continue;
-    const Result<std::string> reason = store->try_get(failure_key(job, r));
-    if (reason.ok()) return fmt::format("rank {} failed: {}", r, *reason);
-    if (reason.status().code() != Code::kTimeout) return "";  // the store itself is gone
+    std::string reason = r == asking ? "" : find_failure(store, job, r);
+    if (!reason.empty()) return reason;
   }
   return "";
 }

@@ -32,6 +32,9 @@ void publish_failure(Store* store, const std::string& job, int rank, const Statu
 // "rank 2 failed: ..." of the lowest rank but `asking` that left word, "" if none did. Does not wait.
 std::string find_failure(Store* store, const std::string& job, int asking, int size);
 
+// The same of one rank.
+std::string find_failure(Store* store, const std::string& job, int rank);
+
 // "rank 2", "ranks 2 and 3", "ranks 1, 2 and 3".
 std::string name_ranks(const std::vector<int>& ranks);
 

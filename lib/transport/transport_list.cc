@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "transport/local.h"
+#include "transport/module.h"
 #include "transport/rendezvous.h"
 #include "transport/shm.h"
 
@@ -20,6 +21,8 @@ namespace {
 constexpr TransportEntry kTransports[] = {
     {"local", "Ranks as threads of one process; messages are passed by pointer.", true, true, open_local},
     {"shm", "Processes of one host; messages are written and read in shared memory.", true, false, open_shm},
+    {"gloo", "Processes of any hosts; messages cross TCP sockets through the Gloo library.", false, false,
+     open_gloo},
 };
 
 // Ranks share a host when one kernel runs them and they see one /dev/shm (containers may not).

@@ -1,0 +1,281 @@
+// See gloo_connect.h.
+#include "transport/gloo/gloo_connect.h"
+
+#include <fcntl.h>
+#include <gloo/transport/pair.h>
+#include <gloo/transport/tcp/address.h>
+#include <gloo/transport/tcp/device.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "base/deadline.h"
+#include "transport/rendezvous.h"
+
+namespace cgx {
+namespace {
+
+// Ranks with equal cards reach each other over loopback: one kernel, one network namespace.
+std::string host_card() {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  struct stat space = {};
+  if (boot.empty() || ::stat("/proc/self/ns/net", &space) != 0) {
+    char host[256] = "";
+    ::gethostname(host, sizeof host - 1);
+    return host;
+  }
+  return fmt::format("{}/{}", boot, space.st_ino);
+}
+
+bool is_loopback(const sockaddr* address) {
+  if (address->sa_family == AF_INET) {
+    return (ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24) == 127;
+  }
+  return address->sa_family == AF_INET6 &&
+         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
+}
+
+std::string numeric(const sockaddr* address, socklen_t bytes) {
+  char host[NI_MAXHOST] = "";
+  ::getnameinfo(address, bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
+  return host;
+}
+
+// This host's address on the way to `host`, "" if there is none but loopback. Sends nothing: connecting
+// a datagram socket only asks the kernel for the route.
+std::string address_towards(const std::string& host) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* list = nullptr;
+  if (host.empty() || ::getaddrinfo(host.c_str(), "9", &hints, &list) != 0) return "";
+  std::string found;
+  for (const addrinfo* a = list; a != nullptr && found.empty(); a = a->ai_next) {
+    const int fd = ::socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_storage own = {};
+    socklen_t bytes = sizeof own;
+    auto* address = reinterpret_cast<sockaddr*>(&own);
+    if (fd >= 0 && ::connect(fd, a->ai_addr, a->ai_addrlen) == 0 && ::getsockname(fd, address, &bytes) == 0 &&
+        !is_loopback(address)) {
+      found = numeric(address, bytes);
+    }
+    if (fd >= 0) ::close(fd);
+  }
+  ::freeaddrinfo(list);
+  return found;
+}
+
+// The first IPv4 address of an interface that is up and not loopback.
+std::string first_address() {
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return "";
+  std::string found;
+  for (const ifaddrs* i = list; i != nullptr && found.empty(); i = i->ifa_next) {
+    const bool usable = i->ifa_addr != nullptr && i->ifa_addr->sa_family == AF_INET &&
+                        (i->ifa_flags & IFF_UP) != 0 && (i->ifa_flags & IFF_LOOPBACK) == 0;
+    if (usable) found = numeric(i->ifa_addr, sizeof(sockaddr_in));
+  }
+  ::freeifaddrs(list);
+  return found;
+}
+
+Result<gloo::transport::tcp::attr> choose_device(const TransportConfig& config, const std::string& reach_host,
+                                                 bool one_host) {
+  gloo::transport::tcp::attr attr;
+  attr.iface = config.interface_name;
+  if (!attr.iface.empty()) {
+    if (::if_nametoindex(attr.iface.c_str()) == 0) {
+      return error(Code::kInvalidArgument,
+                   "gloo: rank {} has no network interface \"{}\": set CGX_SOCKET_IFNAME or interface_name "
+                   "to one that "
+                   "`ip addr` lists",
+                   config.rank, attr.iface);
+    }
+    return attr;
+  }
+  attr.hostname = one_host ? "127.0.0.1" : address_towards(reach_host);
+  if (attr.hostname.empty()) attr.hostname = first_address();
+  if (attr.hostname.empty()) {
+    return error(Code::kInvalidArgument,
+                 "gloo: rank {} has no network address but loopback, and the ranks are on several hosts: set "
+                 "CGX_SOCKET_IFNAME to the interface that reaches the others",
+                 config.rank);
+  }
+  return attr;
+}
+
+using gloo::transport::tcp::Address;
+
+std::vector<int> open_descriptors() {
+  std::vector<int> fds;
+  std::error_code fault;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", fault)) {
+    fds.push_back(std::atoi(entry.path().filename().c_str()));
+  }
+  return fds;
+}
+
+// True if `fd` is the connection of that pair. Its own address says so, unless two connections share a
+// local port, as those that a rank opened to two peers may: then the other end decides.
+bool is_connection(int fd, const std::string& own, const std::string& listening_peer, bool opened_by_us) {
+  sockaddr_storage peer = {};
+  socklen_t bytes = sizeof peer;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) != 0) return false;
+  if (peer.ss_family != AF_INET && peer.ss_family != AF_INET6) return false;
+  return Address::fromSockName(fd).str() == own &&
+         (!opened_by_us || Address::fromPeerName(fd).str() == listening_peer);
+}
+
+// Gloo keeps its sockets to itself (and Debian does not install what its tcp/pair.h includes), so the
+// one of a pair is found among the process's descriptors. -1 if it is not.
+int duplicate_socket(gloo::transport::Pair& pair, const std::string& listening_self,
+                     const std::string& listening_peer) {
+  const std::string own = pair.address().str();
+  const bool opened_by_us = own != listening_self;
+  for (const int fd : open_descriptors()) {
+    if (!is_connection(fd, own, listening_peer, opened_by_us)) continue;
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    // Another thread may have closed and reused that number meanwhile.
+    if (copy >= 0 && is_connection(copy, own, listening_peer, opened_by_us)) {
+      ::fcntl(fd, F_SETFD, FD_CLOEXEC);  // a program that this rank starts must not keep the connection open
+      return copy;
+    }
+    if (copy >= 0) ::close(copy);
+  }
+  return -1;
+}
+
+// The addresses at which a rank's pairs listen, one a peer, all of one size.
+std::string join(const std::vector<std::vector<char>>& addresses) {
+  std::string joined;
+  for (const auto& address : addresses) joined.append(address.begin(), address.end());
+  return joined;
+}
+
+// Of what rank `other` published, the address meant for `rank`.
+Result<std::vector<char>> address_for(const std::string& joined, int rank, int other, int size) {
+  const size_t bytes = Address().bytes().size();
+  if (joined.size() != bytes * static_cast<size_t>(size - 1)) {
+    return error(Code::kMismatch, "gloo: rank {} published {} bytes of addresses where {} were expected",
+                 other, joined.size(), bytes * static_cast<size_t>(size - 1));
+  }
+  const char* begin = joined.data() + bytes * static_cast<size_t>(rank > other ? rank - 1 : rank);
+  return std::vector<char>(begin, begin + bytes);
+}
+
+// Listens for every peer, tells the addresses, connects. Throws what Gloo throws; *at is the rank it was at.
+Status connect_pairs(const TransportConfig& config, const gloo::transport::tcp::attr& attr,
+                     const Deadline& deadline, int* at, GlooMesh* mesh) {
+  const SigpipeGuard guard;  // the device's thread is started with SIGPIPE blocked, too
+  mesh->context = gloo::transport::tcp::CreateDevice(attr)->createContext(config.rank, config.size);
+  // Gloo gives each connection five times this.
+  mesh->context->setTimeout(
+      std::chrono::milliseconds(std::clamp<int64_t>(deadline.left_ms() / 5, 1, INT32_MAX)));
+  std::vector<std::vector<char>> own;
+  for (int peer = 0; peer < config.size; ++peer) {
+    if (peer != config.rank) own.push_back(mesh->context->createPair(peer)->address().bytes());
+  }
+  const std::string joined = join(own);
+  const Meeting meeting = {config.rank, config.size, config.job, "gloo.addresses", deadline.left_ms()};
+  CGX_ASSIGN_OR_RETURN(const std::vector<std::string> published, meet(config.store, meeting, joined));
+  for (int peer = 0; peer < config.size; ++peer) {
+    if (peer == config.rank) {
+      mesh->sockets.push_back(-1);
+      continue;
+    }
+    *at = peer;
+    CGX_ASSIGN_OR_RETURN(const std::vector<char> theirs,
+                         address_for(published[static_cast<size_t>(peer)], config.rank, peer, config.size));
+    CGX_ASSIGN_OR_RETURN(const std::vector<char> ours, address_for(joined, peer, config.rank, config.size));
+    gloo::transport::Pair& pair = *mesh->context->getPair(peer);
+    pair.connect(theirs);
+    mesh->sockets.push_back(duplicate_socket(pair, Address(ours).str(), Address(theirs).str()));
+    if (mesh->sockets.back() < 0) {
+      return error(Code::kResource,
+                   "gloo: rank {} cannot duplicate its connection to rank {}: out of descriptors?",
+                   config.rank, peer);
+    }
+  }
+  return {};
+}
+
+Result<GlooMesh> connect_mesh(const TransportConfig& config, const gloo::transport::tcp::attr& attr,
+                              const Deadline& deadline) {
+  int at = -1;
+  GlooMesh mesh;
+  Status status;
+  try {
+    status = connect_pairs(config, attr, deadline, &at, &mesh);
+  } catch (const std::exception& fault) {
+    status = error(deadline.over() ? Code::kTimeout : Code::kPeerFailed,
+                   "gloo: rank {} cannot connect{} from {}: {}. CGX_SOCKET_IFNAME names the interface to use",
+                   config.rank, at < 0 ? "" : fmt::format(" to rank {}", at),
+                   attr.iface.empty() ? attr.hostname : attr.iface, gloo_reason(fault.what()));
+  }
+  if (status.ok()) return mesh;
+  for (const int socket : mesh.sockets) {
+    if (socket >= 0) ::close(socket);
+  }
+  return status;
+}
+
+sigset_t sigpipe_set() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGPIPE);
+  return set;
+}
+
+}  // namespace
+
+SigpipeGuard::SigpipeGuard() {
+  const sigset_t set = sigpipe_set();
+  sigset_t old;
+  ::pthread_sigmask(SIG_BLOCK, &set, &old);
+  was_blocked_ = ::sigismember(&old, SIGPIPE) == 1;
+}
+
+SigpipeGuard::~SigpipeGuard() {
+  if (was_blocked_) return;
+  const sigset_t set = sigpipe_set();
+  const timespec now = {};
+  while (::sigtimedwait(&set, nullptr, &now) > 0) {
+  }
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+std::string gloo_reason(const char* what) {
+  const std::string_view text = what;
+  const size_t end = text.starts_with("[") ? text.find("] ") : std::string_view::npos;
+  return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
+}
+
+Result<GlooMesh> connect_gloo(const TransportConfig& config, const std::string& reach_host) {
+  const Deadline deadline(config.timeout_ms);
+  const std::string card = host_card();
+  CGX_ASSIGN_OR_RETURN(
+      const std::vector<std::string> cards,
+      meet(config.store, {config.rank, config.size, config.job, "gloo", config.timeout_ms}, card));
+  const bool one_host =
+      std::all_of(cards.begin(), cards.end(), [&](const std::string& c) { return c == card; });
+  Result<gloo::transport::tcp::attr> attr = choose_device(config, reach_host, one_host);
+  Result<GlooMesh> mesh = attr.ok() ? connect_mesh(config, *attr, deadline) : attr.status();
+  if (!mesh.ok()) publish_failure(config.store, config.job, config.rank, mesh.status());
+  return mesh;
+}
+
+}  // namespace cgx
