@@ -1,0 +1,240 @@
+"""Runs cgx-bench on small sizes: every codec that the library lists, every transport and algorithm that takes it,
+the fields of its JSON, its exit statuses, and that a rank's death is reported. argv: cgx-bench, "gloo" if it has it."""
+
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BENCH = sys.argv[1]
+HAVE_GLOO = "gloo" in sys.argv[2:]
+# One spec of each codec: a codec that is missing here fails EveryListedCodecIsMeasured.
+SPECS = {
+    "none": "none",
+    "cast": "cast:bf16",
+    "maxmin": "maxmin:bits=4",
+    "dither": "dither:bits=4,norm=2",
+    "natdither": "natdither:bits=4",
+    "natural": "natural",
+    "natural8": "natural8",
+    "topk": "topk:ratio=0.01",
+    "randk": "randk:ratio=0.25",
+}
+MORE_SPECS = ["maxmin:bits=1", "maxmin:bits=8,bucket=0", "maxmin:bits=3,rounding=nearest", "cast:fp16",
+              "dither:bits=8,norm=1,bucket=64", "natdither:bits=3,norm=2,bucket=0", "topk:ratio=0.05|natural",
+              "maxmin:bits=2+ef", "topk:ratio=0.01+ef"]
+QUICK = ["--rounds", "2", "-n", "2"]
+
+
+def run(*words, status=0, json_rows=True):
+    """The rows and the standard output of a run that must end with `status`."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "rows.json")
+        more = ["--json", path] if json_rows else []
+        done = subprocess.run([BENCH, *words, *more], capture_output=True, text=True, timeout=300)
+        assert done.returncode == status, f"{words}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
+        if not json_rows:
+            return done.stdout, done.stderr
+        with open(path) as file:
+            return json.load(file), done.stdout
+
+
+def flags(specs):
+    return [word for spec in specs for word in ("--codec", spec)]
+
+
+class Codec(unittest.TestCase):
+    def test_every_listed_codec_is_measured(self):
+        # The message for an unknown codec names those there are; one without a spec above must not go unnoticed.
+        _, message = run("codec", "--codec", "nosuchcodec", status=2, json_rows=False)
+        for name in SPECS:
+            self.assertIn(name, message)
+        document, _ = run("codec", "-b", "64K", *QUICK, *flags([*SPECS.values(), *MORE_SPECS[:-2]]))
+        self.assertEqual(document["out_of_bounds"], 0)
+        for row in document["rows"]:
+            for field in ("encode_GBps", "decode_GBps", "memcpy_GBps", "encode_over_memcpy", "decode_over_memcpy"):
+                self.assertGreater(row[field], 0, row["codec"])
+            self.assertEqual(row["wrong"], 0, row["codec"])
+            self.assertAlmostEqual(row["ratio"], row["size_bytes"] / row["encoded_bytes"])
+            self.assertLessEqual(row["encoded_bytes"], row["size_bytes"])
+
+    def test_unbiased_codecs_have_small_z_scores_and_biased_ones_large(self):
+        # 2^20 elements. Unbiased: a standard normal number, beyond 6 once in 10^9. top-k drops: every error points
+        # the same way, z = -sqrt(elements) but for the weights' spread.
+        specs = [*SPECS.values()]
+        document, _ = run("codec", "-b", "4M", *QUICK, *flags(specs))
+        for row in document["rows"]:
+            # randk's errors within a stratum are not independent: its z is not standard.
+            if row["unbiased"] and not row["codec"].startswith("randk"):
+                self.assertLess(abs(row["bias_z"]), 6, row["codec"])
+            if row["codec"].startswith("topk"):
+                self.assertLess(row["bias_z"], -100)
+
+    def test_nmse_is_what_the_codec_promises(self):
+        # natural rounds to powers of two: at most 1/8 of ||x||^2 for any x (arXiv 1905.10988, theorem 1); random
+        # data of 2^18 elements stay within a few per cent of their mean, far below.
+        document, _ = run("codec", "-b", "1M", *QUICK, "--codec", "natural", "--codec", "none")
+        self.assertTrue(0.05 < document["rows"][0]["nmse"] < 0.125)
+        self.assertEqual(document["rows"][1]["nmse"], 0)
+
+    def test_sixteen_bit_tensors_and_cpu_paths_and_warm_caches(self):
+        for dtype in ("half", "bfloat16"):
+            document, _ = run("codec", "-b", "32K", "-d", dtype, *QUICK, *flags(["maxmin:bits=4", "natural8"]))
+            self.assertEqual(document["out_of_bounds"], 0)
+        document, _ = run("codec", "-b", "32K", "--cpu", "scalar", "--cache", "warm", *QUICK, "--codec", "natural")
+        self.assertEqual(document["rows"][0]["cache"], "warm")
+
+    def test_data_can_come_from_a_file(self):
+        with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+            head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3000,), }"
+            head += b" " * (64 - (10 + len(head) + 1) % 64) + b"\n"
+            values = [math.sin(0.1 + i) for i in range(3000)]
+            file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + struct.pack("<3000f", *values))
+            file.flush()
+            document, _ = run("codec", "-b", "64K", "--data", file.name, *QUICK, "--codec", "maxmin:bits=8")
+            self.assertEqual(document["out_of_bounds"], 0)
+            self.assertLess(document["rows"][0]["nmse"], 1e-4)
+        _, message = run("codec", "--data", BENCH, status=2, json_rows=False)
+        self.assertIn("npy", message)
+
+
+class Allreduce(unittest.TestCase):
+    FIELDS = ("size_bytes", "count", "type", "redop", "root", "time_us", "time_p50_us", "time_p99_us", "algbw_GBps",
+              "busbw_GBps", "wrong", "codec", "ratio", "wire_bytes", "nmse", "bias_z", "replicas_identical",
+              "speedup_over", "transport", "algorithm", "rounds_us")
+
+    def good(self, document):
+        self.assertEqual(document["out_of_bounds"], 0)
+        self.assertEqual(document["rows_with_different_replicas"], 0)
+        for row in document["rows"]:
+            for field in self.FIELDS:
+                self.assertIn(field, row)
+            self.assertEqual(row["wrong"], 0, row["codec"])
+            self.assertTrue(row["replicas_identical"], row["codec"])
+            self.assertAlmostEqual(row["busbw_GBps"], row["algbw_GBps"] * 2 * (row["ranks"] - 1) / row["ranks"])
+
+    def test_every_codec_over_two_ranks(self):
+        document, text = run("allreduce", "-g", "2", "-b", "1K", "-e", "256K", "-f", "16", *QUICK,
+                             *flags([*SPECS.values(), *MORE_SPECS]))
+        self.good(document)
+        self.assertEqual(len(document["rows"]), 3 * (len(SPECS) + len(MORE_SPECS)))
+        self.assertIn("# Out of bounds values : 0 OK", text)
+        self.assertIn("# Avg bus bandwidth", text)
+
+    def test_every_algorithm_and_an_odd_number_of_ranks(self):
+        for algorithm in ("scatter_gather", "ring", "allgather"):
+            document, _ = run("allreduce", "-g", "3", "-b", "100003", "-o", "avg", "--algorithm", algorithm, *QUICK,
+                              *flags(["none", "maxmin:bits=4", "natural", "topk:ratio=0.05"]))
+            self.good(document)
+
+    def test_other_types(self):
+        for dtype in ("half", "bfloat16"):
+            document, _ = run("allreduce", "-b", "64K", "-d", dtype, *QUICK, *flags(["none", "maxmin:bits=4"]))
+            self.good(document)
+        for dtype in ("double", "int32"):
+            document, _ = run("allreduce", "-b", "64K", "-d", dtype, *QUICK, "--codec", "none")
+            self.good(document)
+
+    def test_a_codec_can_be_the_baseline(self):
+        document, _ = run("allreduce", "-b", "64K", *QUICK, "--baseline", "none", "--codec", "maxmin:bits=4")
+        self.good(document)
+        self.assertEqual([row["baseline"] for row in document["rows"]], [True, False])
+        self.assertEqual(document["rows"][0]["speedup_over"]["none"], 1)
+        self.assertGreater(document["rows"][1]["speedup_over"]["none"], 0)
+        self.assertGreater(document["rows"][1]["ratio"], 7)
+
+    @unittest.skipUnless(HAVE_GLOO, "built without Gloo")
+    def test_gloo_is_a_baseline_in_the_same_rounds(self):
+        for transport in ("shm", "gloo"):
+            document, _ = run("allreduce", "-b", "256K", *QUICK, "--baseline", "gloo", "--baseline", "gloo",
+                              "--transport", transport, "--codec", "maxmin:bits=4")
+            self.good(document)
+            names = [row["name"] for row in document["rows"]]
+            self.assertEqual(names, ["gloo", "gloo (2)", "maxmin:bits=4"])
+            self.assertGreater(document["rows"][2]["speedup_over"]["gloo"], 0)
+            self.assertEqual(document["rows"][2]["transport"], transport)
+
+    def test_without_checks_the_columns_say_so(self):
+        document, text = run("allreduce", "-b", "64K", "-c", "0", *QUICK, "--codec", "maxmin:bits=4")
+        self.assertIsNone(document["rows"][0]["wrong"])
+        self.assertIn("N/A", text)
+
+
+class Failures(unittest.TestCase):
+    def test_a_wrong_command_line_is_status_2_and_says_why(self):
+        for words, said in ((["nosuchmode"], "nosuchmode"),
+                            (["allreduce", "--nosuchflag"], "nosuchflag"),
+                            (["allreduce", "stray"], "positional"),
+                            (["allreduce", "-b", "12Q"], "12Q"),
+                            (["allreduce", "-b", "2M", "-e", "1M"], "below"),
+                            (["allreduce", "-g", "17"], "ngpus 17"),
+                            (["allreduce", "-g", "0"], "ngpus 0"),
+                            (["allreduce", "-d", "quad"], "quad"),
+                            (["allreduce", "-o", "max"], "max"),
+                            (["codec", "-n", "0"], "iters 0"),
+                            (["codec", "--cpu", "abacus"], "abacus"),
+                            (["codec", "--codec", "maxmin:bits=17"], "bits"),
+                            (["allreduce", "--codec", "maxmin:bits=17"], "bits")):
+            _, message = run(*words, status=2, json_rows=False)
+            self.assertIn(said, message, words)
+
+    def test_an_error_in_the_ranks_is_status_1_and_names_the_rank(self):
+        _, message = run("allreduce", "-b", "4K", "--transport", "nosuchtransport", status=1, json_rows=False)
+        self.assertIn("nosuchtransport", message)
+        self.assertIn("rank ", message)
+
+    def test_json_that_cannot_be_written_is_status_1(self):
+        _, message = run("codec", "-b", "4K", *QUICK, "--json", "/nosuchdirectory/x.json", status=1, json_rows=False)
+        self.assertIn("/nosuchdirectory/x.json", message)
+
+    def ranks_of(self, process):
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+
+    def start_endless(self):
+        process = subprocess.Popen([BENCH, "allreduce", "-g", "2", "-b", "1M", "-n", "100000"], text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn("cgx-bench", process.stdout.readline())  # printed once every rank is up
+        return process
+
+    def test_a_rank_that_dies_is_reported_and_the_others_are_ended(self):
+        process = self.start_endless()
+        ranks = self.ranks_of(process)
+        self.assertEqual(len(ranks), 2)
+        os.kill(ranks[1], signal.SIGKILL)
+        _, message = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("rank ", message)
+        self.assertFalse(any(os.path.exists(f"/proc/{rank}") for rank in ranks))
+
+    def test_an_interrupt_ends_the_ranks_and_leaves_nothing(self):
+        process = self.start_endless()
+        ranks = self.ranks_of(process)
+        with open(f"/proc/{ranks[0]}/cmdline") as file:
+            words = file.read().split("\0")
+        directory = next(word for word in words if word.startswith("--meeting-directory=")).split("=")[1]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertFalse(any(os.path.exists(f"/proc/{rank}") for rank in ranks))
+        self.assertFalse(os.path.exists(directory))
+
+    def test_ranks_do_not_outlive_a_killed_parent(self):
+        process = self.start_endless()
+        ranks = self.ranks_of(process)
+        process.kill()
+        process.communicate()
+        deadline = time.monotonic() + 30
+        while any(os.path.exists(f"/proc/{rank}") for rank in ranks):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
