@@ -35,8 +35,9 @@ int main(void) {
   args.codec = codec;
   check(cgx_allreduce(comm, &args), "cgx_allreduce");
 
-  /* Two roundings: each rank's contribution, and the sum. Each is off by less than one of the 15 steps of its bucket's
-   * range, which is 511 for a contribution and at most 511 * size for the sum. (1e-5: fp32 arithmetic.) */
+  /* Two roundings: each rank's contribution, and the sum. Each is off by less than one of the 15 steps of its
+   * bucket's range, which is 511 for a contribution and at most 511 * size for the sum. (1e-5: fp32
+   * arithmetic.) */
   const double bound = 2 * size * (511.0 / 15) * (1 + 1e-5);
   double worst = 0;
   for (int i = 0; i < COUNT; ++i) {
@@ -47,9 +48,9 @@ int main(void) {
 
   cgx_stats stats = CGX_STATS_INIT;
   check(cgx_comm_stats(comm, &stats), "cgx_comm_stats");
-  printf("rank %d of %d over %s: sent %llu bytes instead of %llu, worst error %.2f of a bound of %.2f: %s\n", rank, size,
-         cgx_comm_transport(comm), (unsigned long long)stats.wire_bytes, (unsigned long long)stats.raw_bytes, worst,
-         bound, worst <= bound ? "ok" : "WRONG");
+  printf("rank %d of %d over %s: sent %llu bytes instead of %llu, worst error %.2f of a bound of %.2f: %s\n",
+         rank, size, cgx_comm_transport(comm), (unsigned long long)stats.wire_bytes,
+         (unsigned long long)stats.raw_bytes, worst, bound, worst <= bound ? "ok" : "WRONG");
   cgx_codec_destroy(codec);
   cgx_comm_destroy(comm);
   return worst <= bound ? 0 : 1;

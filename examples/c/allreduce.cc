@@ -30,13 +30,15 @@ int main() try {
   bool ok = true;
   for (size_t i = 0; i < gradients.size(); ++i) {
     const float exact = std::sin(static_cast<float>(i)) * static_cast<float>(comm.size() + 1) / 2;
-    const bool within = i < kWeights ? gradients[i] * exact >= 0 && std::abs(gradients[i]) <= 4 * std::abs(exact)
-                                     : std::abs(gradients[i] - exact) <= 1e-5f * std::abs(exact);
+    const bool within = i < kWeights
+                            ? gradients[i] * exact >= 0 && std::abs(gradients[i]) <= 4 * std::abs(exact)
+                            : std::abs(gradients[i] - exact) <= 1e-5f * std::abs(exact);
     ok = ok && within;
   }
   const cgx_stats stats = comm.stats();
-  std::printf("rank %d of %d over %s: %llu elements compressed, %llu left alone: %s\n", comm.rank(), comm.size(),
-              comm.transport().c_str(), static_cast<unsigned long long>(stats.elements_compressed),
+  std::printf("rank %d of %d over %s: %llu elements compressed, %llu left alone: %s\n", comm.rank(),
+              comm.size(), comm.transport().c_str(),
+              static_cast<unsigned long long>(stats.elements_compressed),
               static_cast<unsigned long long>(stats.elements_raw), ok ? "ok" : "WRONG");
   return ok ? 0 : 1;
 } catch (const cgx::Error& error) {
