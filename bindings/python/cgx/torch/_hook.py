@@ -20,9 +20,10 @@ _hooks: weakref.WeakSet[DdpHook] = weakref.WeakSet()
 
 
 class DdpHook:
-    """The state of one model's hook. ``report()`` says what travels how."""
+    """The state of one model's hook. Making one is collective. ``report()`` says what travels how."""
 
     def __init__(self, module: torch.nn.Module, policy: Policy, backend: ProcessGroupCgx, group: dist.ProcessGroup) -> None:
+        backend.connect()
         self.backend = backend
         self._group = group
         named = list(module.named_parameters())
@@ -33,6 +34,7 @@ class DdpHook:
         self._described = dict(zip(self._tensor_ids.values(), described, strict=True))
         self._choices = {tensor_id: policy.choose(one) for tensor_id, one in self._described.items()}
         self._layouts: dict[tuple[int, ...], Layout] = {}
+        _hooks.add(self)
 
     def report(self) -> list[dict[str, Any]]:
         """For each parameter in order: name, shape, spec (None: uncompressed) and the reason."""
@@ -82,6 +84,19 @@ def hooks_of(backend: ProcessGroupCgx) -> list[DdpHook]:
     return [hook for hook in _hooks if hook.backend is backend]
 
 
+def make_hook(
+    model: DistributedDataParallel, policy: Policy | str | None = None, process_group: dist.ProcessGroup | None = None
+) -> DdpHook:
+    """As ``ddp_hook``, without registering it: for a hook of one's own that calls ``reduce(bucket)``."""
+    if not isinstance(model, DistributedDataParallel):
+        raise TypeError(f"ddp_hook takes a DistributedDataParallel model, not {type(model).__name__}")
+    policy = Policy() if policy is None else Policy(default=policy) if isinstance(policy, str) else policy
+    group = model.process_group if process_group is None else process_group
+    if dist.get_process_group_ranks(group) != dist.get_process_group_ranks(model.process_group):
+        raise ValueError("process_group must hold the ranks of the model's own group, in the same order")
+    return DdpHook(model.module, policy, backend_of(group), group)
+
+
 def ddp_hook(
     model: DistributedDataParallel, policy: Policy | str | None = None, process_group: dist.ProcessGroup | None = None
 ) -> DdpHook:
@@ -91,15 +106,6 @@ def ddp_hook(
     The gradients are averaged inside the collective, so there is no division pass. ``process_group`` must have backend
     "cgx" and the ranks of the model's group; None: the model's own. Raises ValueError where it does not fit.
     """
-    if not isinstance(model, DistributedDataParallel):
-        raise TypeError(f"ddp_hook takes a DistributedDataParallel model, not {type(model).__name__}")
-    policy = Policy() if policy is None else Policy(default=policy) if isinstance(policy, str) else policy
-    group = model.process_group if process_group is None else process_group
-    if dist.get_process_group_ranks(group) != dist.get_process_group_ranks(model.process_group):
-        raise ValueError("process_group must hold the ranks of the model's own group, in the same order")
-    backend = backend_of(group)
-    backend.connect()
-    hook = DdpHook(model.module, policy, backend, group)
-    _hooks.add(hook)
+    hook = make_hook(model, policy, process_group)
     model.register_comm_hook(hook, _run_hook)
     return hook
