@@ -16,3 +16,6 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/cgxConfigVersion.cmake CO
 configure_file(cmake/cgx.pc.in ${PROJECT_BINARY_DIR}/cgx.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/cgxConfig.cmake ${PROJECT_BINARY_DIR}/cgxConfigVersion.cmake DESTINATION ${CGX_CMAKE_DIR})
 install(FILES ${PROJECT_BINARY_DIR}/cgx.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(SKBUILD)
+  include(cmake/wheel.cmake)
+endif()
