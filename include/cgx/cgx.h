@@ -9,7 +9,9 @@
  *    header is accepted: fields that it lacks take their defaults.
  *  - Functions on different handles may be called from different threads at the same time. On one handle,
  *    calls must come one after another, except where marked "any thread".
- *  - Handles given to a destroy function may be NULL.
+ *  - Handles given to a destroy function may be NULL. A handle that was destroyed, or is none, is
+ *    CGX_INVALID_ARGUMENT (NULL, 0 or -1 from functions without a status), unless a newer handle of its kind
+ *    has taken its address.
  */
 #ifndef CGX_CGX_H_
 #define CGX_CGX_H_
@@ -177,7 +179,8 @@ typedef struct cgx_config {
 #define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0}
 
 /* Meets the other ranks and connects to them. Collective: every rank calls it, with the same size, job, transport,
- * algorithm, seed and slice_bytes (differences are CGX_MISMATCH on all ranks).
+ * algorithm, seed and slice_bytes (differences are CGX_MISMATCH on all ranks that name both sides; ranks with
+ * different jobs do not meet, which ends in CGX_TIMEOUT naming the ranks that did not come).
  * The environment gives, in this order: rank and size from CGX_RANK/CGX_SIZE, RANK/WORLD_SIZE (torchrun),
  * OMPI_COMM_WORLD_RANK/SIZE, PMI_RANK/SIZE, SLURM_PROCID/NTASKS; the store from CGX_STORE=file:DIR or
  * tcp:HOST:PORT, else from MASTER_ADDR and CGX_PORT (else MASTER_PORT + 1).
@@ -207,7 +210,7 @@ typedef struct cgx_allreduce_args {
   uint32_t struct_size;
   const void* input;   /* count elements */
   void* output;        /* count elements; may equal input (in place), else must not overlap it */
-  uint64_t count;
+  uint64_t count;      /* at most 2^36 */
   cgx_dtype dtype;
   cgx_op op;
   const cgx_codec* codec;        /* for the whole tensor, when segments is NULL; NULL: uncompressed */
@@ -229,7 +232,8 @@ CGX_API cgx_status cgx_allreduce(cgx_comm* comm, const cgx_allreduce_args* args)
 /* ---- Asynchronous work ------------------------------------------------------------------------- */
 
 typedef struct cgx_work cgx_work;
-/* Called once, on the communicator's thread, when the work has ended. It must not call this communicator. */
+/* Called once, on the communicator's thread, when the work has ended (cgx_work_done() is 1 and waiters may have
+ * returned already, so `user` must live until this call). It must not call this communicator. */
 typedef void (*cgx_done_fn)(void* user, cgx_status status, const char* error);
 
 /* Queues an allreduce and returns. input, output (not args, segments or codecs) must stay until the work has
@@ -264,7 +268,8 @@ typedef struct cgx_stats {
 } cgx_stats;
 #define CGX_STATS_INIT {(uint32_t)sizeof(cgx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0}
 
-/* Totals since the communicator was made. Any thread. */
+/* Totals since the communicator was made. The greeting of 256 bytes with which a collective begins, and which finds
+ * calls that differ, is in none of them. Any thread. */
 CGX_API cgx_status cgx_comm_stats(const cgx_comm* comm, cgx_stats* stats);
 /* Drops all residuals of error feedback (of all tensors). No work may be outstanding. */
 CGX_API cgx_status cgx_comm_reset_residuals(cgx_comm* comm);
