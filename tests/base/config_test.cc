@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace cgx {
 namespace {
@@ -14,7 +16,7 @@ namespace {
 // Sets variables for one scope and puts back what was there. Those that launchers set are cleared first.
 class Environment {
  public:
-  explicit Environment(const std::map<std::string, std::string>& variables) {
+  explicit Environment(std::initializer_list<std::pair<const char*, const char*>> variables) {
     for (const char* name :
          {"CGX_RANK", "CGX_SIZE", "RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
           "PMI_RANK", "PMI_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "CGX_STORE", "MASTER_ADDR", "MASTER_PORT",
@@ -24,9 +26,11 @@ class Environment {
     }
     for (const auto& [name, value] : variables) {
       keep(name);
-      ::setenv(name.c_str(), value.c_str(), 1);
+      ::setenv(name, value, 1);
     }
   }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
   ~Environment() {
     for (const auto& [name, value] : before_) {
       if (value) {
