@@ -20,7 +20,8 @@
 
 namespace cgx {
 
-// What encoding saw; added to, never reset, by the functions below.
+// What encoding saw; added to, never reset, by the functions below. Elements stored raw are counted
+// and not looked at.
 struct CodecCounts {
   uint64_t elements = 0;
   uint64_t saturated = 0;   // finite values above the codec's range, clipped to it
@@ -46,7 +47,7 @@ bool is_unbiased(const CodecSpec& spec);
 Status check_error_feedback(const CodecSpec& spec);
 
 // Where a residual is read and written while encoding: what is encoded is x + before, and after
-// becomes (x + before) - decode(block). Both hold `count` fp32 and may be the same memory.
+// becomes (x + before) - decode(block), or 0 where that is not finite. Both hold `count` fp32 and may be the same memory.
 struct Residual {
   const float* before = nullptr;
   float* after = nullptr;

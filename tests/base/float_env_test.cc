@@ -9,13 +9,21 @@ namespace cgx {
 namespace {
 
 TEST(FloatEnvironment, RoundsToNearestInsideAndGivesTheCallersModeBack) {
+  volatile float one = 1.0f;
+  volatile float eleven = 11.0f;
+  const volatile float nearest = one / eleven;
   ASSERT_EQ(std::fesetround(FE_UPWARD), 0);
+  const volatile float upward = one / eleven;
+  volatile float inside = 0;
   {
     const FloatEnvironment environment;
-    EXPECT_EQ(std::fegetround(), FE_TONEAREST);
+    inside = one / eleven;
   }
-  EXPECT_EQ(std::fegetround(), FE_UPWARD);
+  const volatile float again = one / eleven;
   ASSERT_EQ(std::fesetround(FE_TONEAREST), 0);
+  EXPECT_NE(upward, nearest);
+  EXPECT_EQ(inside, nearest);
+  EXPECT_EQ(again, upward);
 }
 
 #if defined(__SSE__)
@@ -24,8 +32,8 @@ TEST(FloatEnvironment, SubnormalsAreNumbersInside) {
   _mm_setcsr(saved | 0x8040u);  // flush to zero, subnormals are zeros
   volatile float half = 0.5f;
   volatile float least = 0x1p-126f;
-  const float flushed = least * half;
-  float kept = 0;
+  const volatile float flushed = least * half;
+  volatile float kept = 0;
   {
     const FloatEnvironment environment;
     kept = least * half;

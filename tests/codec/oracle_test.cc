@@ -2,6 +2,7 @@
 // tolerance says where it comes from.
 #include "codec/codecs/natural.h"
 #include "inputs.h"
+#include "reference.h"
 
 namespace cgx {
 namespace {
@@ -78,8 +79,21 @@ TEST(Oracle, NaturalCompressionOnKnownDistributions) {
   EXPECT_NEAR(mean_nmse("natural", {l}), 0.0820, 0.02 * 0.0820);
 }
 
-// The paper's figures 16 to 18: Gaussian vectors of 1e5, unbucketed. The table is a mean of 20
-// vectors; its last digit and the sample leave 2 %.
+double exact_nmse(std::string_view text, const std::vector<std::vector<float>>& vectors) {
+  const CodecSpec spec = spec_of(text);
+  double sum = 0;
+  for (const auto& x : vectors) {
+    reference::Cells cells;
+    EXPECT_TRUE(reference::cells_of(spec.values, x, cells));
+    sum += reference::cells_nmse(cells, x);
+  }
+  return sum / static_cast<double>(vectors.size());
+}
+
+// The paper's figures 16 to 18: Gaussian vectors of 1e5, unbucketed, exact over the rounding. Sums over 1e5
+// elements vary by less than 1 %, and the table's last digit is up to 0.3 %. At p = inf the variance goes
+// with the square of the largest of 1e5 elements, which deviates by 6 %: the mean of 10 squares by 4 %, the
+// table's of 20 by 2.6 %; two deviations of the difference.
 struct DitherCase {
   const char* norm;
   int levels;
@@ -87,31 +101,33 @@ struct DitherCase {
 };
 
 TEST(Oracle, DitheringOfWholeGaussianVectors) {
-  const auto vectors = gaussians(20, 100000);
+  const auto vectors = gaussians(10, 100000);
   for (const DitherCase& c :
        {DitherCase{"1", 4, 7953, 15908}, DitherCase{"1", 8, 496.5, 7959}, DitherCase{"2", 3, 62.07, 83.09},
         DitherCase{"2", 4, 30.54, 62.07}, DitherCase{"2", 8, 0.992, 30.53}, DitherCase{"2", 10, 0.1072, 24.2},
         DitherCase{"inf", 3, 0.223, 0.380}, DitherCase{"inf", 7, 0.0816, 0.0696},
         DitherCase{"inf", 8, 0.0815, 0.0552}}) {
     const std::string rest = fmt::format(":bits=8,bucket=0,norm={},levels={}", c.norm, c.levels);
-    // Where nearly every element underflows, few survive: p=1 keeps some 250 of 1e5 elements at s=4, so the
-    // sum over 20 vectors deviates by 1 / sqrt(5000) = 1.4 %; 3 of those.
-    const double loose = c.norm[0] == '1' ? 0.045 : 0.02;
-    EXPECT_NEAR(mean_nmse("natdither" + rest, vectors), c.natural, loose * c.natural) << rest;
-    EXPECT_NEAR(mean_nmse("dither" + rest, vectors), c.standard, loose * c.standard) << rest;
+    const double tolerance = c.norm[0] == 'i' ? 0.10 : 0.015;
+    EXPECT_NEAR(exact_nmse("natdither" + rest, vectors), c.natural, tolerance * c.natural) << rest;
+    EXPECT_NEAR(exact_nmse("dither" + rest, vectors), c.standard, tolerance * c.standard) << rest;
   }
 }
 
 TEST(Oracle, EqualVarianceNeedsExponentiallyMoreStandardLevels) {
-  const auto vectors = gaussians(20, 100000);
-  // Thm 8: u = 2^(s-1) standard levels match s natural ones where underflow rules: s = 8 is u = 128, above
-  // the code's 127; s = 4 is u = 8.
-  const double natural = mean_nmse("natdither:bits=8,bucket=0,norm=2,levels=4", vectors);
-  const double standard = mean_nmse("dither:bits=8,bucket=0,norm=2,levels=8", vectors);
-  EXPECT_NEAR(standard / natural, 1, 0.02);
+  const auto vectors = gaussians(5, 100000);
+  // Thm 8: where underflow rules, u = 2^(s-1) standard levels match s natural ones. 1 % as in the papers'
+  // figures.
+  for (const auto& [s, u] : {std::pair{3, 4}, {4, 8}, {5, 16}}) {
+    const double natural = exact_nmse(fmt::format("natdither:bits=8,bucket=0,norm=1,levels={}", s), vectors);
+    const double standard = exact_nmse(fmt::format("dither:bits=8,bucket=0,norm=1,levels={}", u), vectors);
+    EXPECT_NEAR(standard / natural, 1, 0.01) << s;
+    const double same = exact_nmse(fmt::format("dither:bits=8,bucket=0,norm=1,levels={}", s), vectors);
+    EXPECT_NEAR(same / natural, std::exp2(s - 1) / s, 0.01 * std::exp2(s - 1) / s) << s;
+  }
   // Figure 18: with p = inf it is the other way round.
-  EXPECT_GT(mean_nmse("natdither:bits=8,bucket=0,norm=inf,levels=8", vectors),
-            mean_nmse("dither:bits=8,bucket=0,norm=inf,levels=8", vectors));
+  EXPECT_GT(exact_nmse("natdither:bits=8,bucket=0,norm=inf,levels=8", vectors),
+            exact_nmse("dither:bits=8,bucket=0,norm=inf,levels=8", vectors));
 }
 
 TEST(Oracle, BucketedFourBitCodecsOnGaussianData) {
@@ -120,7 +136,8 @@ TEST(Oracle, BucketedFourBitCodecsOnGaussianData) {
     const char* spec;
     double nmse;
   };
-  // A table to three digits: half of its last place is up to 0.5 %; 4 * 256 buckets or more average the rest.
+  // The table's own sample varies by up to 2 % and its third digit is up to 0.5 %; 1024 buckets or more leave
+  // 0.5 % here (order statistics give 0.01576 for maxmin's nearest rounding, where it says .0154).
   for (const Case& c :
        {Case{"maxmin:bits=4,bucket=128", 0.0197}, Case{"maxmin:bits=4,bucket=1024", 0.0309},
         Case{"maxmin:bits=4,bucket=128,rounding=nearest", 0.0099},
@@ -131,7 +148,7 @@ TEST(Oracle, BucketedFourBitCodecsOnGaussianData) {
         Case{"natdither:bits=4,bucket=1024,norm=2", 0.0953}, Case{"maxmin:bits=8,bucket=1024", 1.07e-4},
         Case{"dither:bits=8,bucket=1024", 1.2e-4}, Case{"dither:bits=8,bucket=1024,norm=2", 0.0105}}) {
     // 1.2e-4 is given to two digits: 4 %.
-    const double tolerance = c.nmse == 1.2e-4 ? 0.04 : 0.02;
+    const double tolerance = c.nmse == 1.2e-4 ? 0.04 : 0.03;
     EXPECT_NEAR(mean_nmse(c.spec, vectors), c.nmse, tolerance * c.nmse) << c.spec;
   }
 }

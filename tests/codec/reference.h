@@ -67,10 +67,12 @@ void encode(const ValueSpec& spec, const std::vector<float>& x, const Draw& draw
     if constexpr (requires { typename C::Meta; }) {
       const UnitLayout layout = C::layout(spec, count);
       const auto params = C::params(spec);
+      typename C::Meta meta = {};
       for (size_t i = 0; i < m; ++i) {
-        const size_t begin = i / layout.bucket * layout.bucket;
-        const auto meta = bucket_meta<C>(spec, &x[at + begin], std::min<size_t>(layout.bucket, m - begin));
-        wire_store(&unit[layout.meta(i / layout.bucket)], meta);
+        if (i % layout.bucket == 0) {
+          meta = bucket_meta<C>(spec, &x[at + i], std::min<size_t>(layout.bucket, m - i));
+          wire_store(&unit[layout.meta(i / layout.bucket)], meta);
+        }
         decoded[at + i] = bits_float(0x7fc00000u);
         if (!C::is_finite(meta)) continue;
         const uint32_t r = C::is_random(spec) ? draw(at + i) : 0x80000000u;
@@ -116,6 +118,33 @@ bool encode_listed(CodecList<C...>, const ValueSpec& spec, const std::vector<flo
 inline bool encode_dense(const ValueSpec& spec, const std::vector<float>& x, const Draw& draw,
                          std::vector<uint8_t>& block, std::vector<float>& decoded) {
   return encode_listed(DenseCodecs{}, spec, x, draw, block, decoded);
+}
+
+// The two values an element can become, from the definition itself: codes are monotone in the draw.
+struct Cells {
+  std::vector<float> low, high;
+};
+inline bool cells_of(const ValueSpec& spec, const std::vector<float>& x, Cells& cells) {
+  std::vector<uint8_t> block;
+  return encode_dense(
+             spec, x, [](uint64_t) { return 0u; }, block, cells.low) &&
+         encode_dense(
+             spec, x, [](uint64_t) { return 0xffffffffu; }, block, cells.high);
+}
+
+// The expected NMSE, exact over the rounding: stochastically rounding y in [l, u] has variance (y - l)(u -
+// y).
+inline double cells_nmse(const Cells& cells, const std::vector<float>& x) {
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double y = x[i];
+    const double l = cells.low[i];
+    const double u = cells.high[i];
+    error += l == u ? (y - l) * (y - l) : (y - l) * (u - y);
+    norm += y * y;
+  }
+  return error / norm;
 }
 
 }  // namespace cgx::reference

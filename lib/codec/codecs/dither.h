@@ -23,13 +23,18 @@ struct DitherCoder {
 };
 
 struct DitherDecoder {
-  float norm;
-  float step;  // 1 / levels
+  float unit;     // norm / levels, scaled
+  float unscale;  // exact
   uint32_t sign_shift;
 };
 
+// Norms so large that a multiple of the unit may overflow, or so small that the unit would lose its bits,
+// are divided at an exact power of two.
+inline constexpr uint32_t kDitherWide = 0x7f000000u;  // 2^127
+inline constexpr uint32_t kDitherTiny = 0x1f800000u;  // 2^-64
+
 CGX_HD DitherCoder dither_coder(float norm, const DitherParams& p) {
-  const float scale = float_bits(norm) < 0x1f800000u ? 0x1p64f : 1.0f;  // below 2^-64
+  const float scale = float_bits(norm) < kDitherTiny ? 0x1p64f : 1.0f;
   const float multiplier =
       float_bits(norm) == 0 ? 0.0f : fdiv(fmul(static_cast<float>(p.levels), 0x1p23f), fmul(norm, scale));
   return {scale, multiplier, p.levels, p.sign_shift};
@@ -45,14 +50,22 @@ CGX_HD uint32_t dither_encode(float x, const DitherCoder& coder, uint32_t draw) 
 }
 
 CGX_HD DitherDecoder dither_decoder(float norm, const DitherParams& p) {
-  return {norm, fdiv(1.0f, static_cast<float>(p.levels)), p.sign_shift};
+  const uint32_t u = float_bits(norm);
+  const float scale = u >= kDitherWide ? 0x1p-2f : (u < kDitherTiny ? 0x1p64f : 1.0f);
+  return {fdiv(fmul(norm, scale), static_cast<float>(p.levels)), fdiv(1.0f, scale), p.sign_shift};
 }
 
-CGX_HD float dither_decode(uint32_t code, const DitherDecoder& d) {
+// Of a norm that needs no scale.
+CGX_HD float dither_decode_plain(uint32_t code, const DitherDecoder& d) {
   const uint32_t sign = (code >> d.sign_shift) << 31;
   const uint32_t level = code & ((1u << d.sign_shift) - 1);
-  const float magnitude = fmul(fmul(static_cast<float>(static_cast<int32_t>(level)), d.step), d.norm);
-  return bits_float(float_bits(magnitude) | sign);
+  return bits_float(float_bits(fmul(d.unit, static_cast<float>(static_cast<int32_t>(level)))) | sign);
+}
+
+// Of any norm. Rounding can carry the top level just past FLT_MAX: it saturates.
+CGX_HD float dither_decode(uint32_t code, const DitherDecoder& d) {
+  const uint32_t u = float_bits(fmul(dither_decode_plain(code, d), d.unscale));
+  return bits_float((u & 0x7fffffffu) == 0x7f800000u ? u - 1 : u);
 }
 
 struct Dither {
@@ -105,8 +118,10 @@ struct Dither {
     return dither_encode(x, coder, draw);
   }
   CGX_HD static Decoder decoder(Meta norm, const Params& p) { return dither_decoder(norm, p); }
-  CGX_HD static bool is_plain(Meta) { return true; }
-  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return dither_decode(code, d); }
+  CGX_HD static bool is_plain(Meta norm) {
+    return float_bits(norm) < kDitherWide && float_bits(norm) >= kDitherTiny;
+  }
+  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return dither_decode_plain(code, d); }
   CGX_HD static float decode(uint32_t code, const Decoder& d) { return dither_decode(code, d); }
 };
 
