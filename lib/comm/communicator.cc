@@ -85,7 +85,7 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
 Communicator::Communicator(CommunicatorConfig config, std::unique_ptr<Transport> transport)
     : config_(std::move(config)),
       transport_(std::move(transport)),
-      plans_(config_.algorithm),
+      plans_(config_.algorithm, config_.rank, config_.size, config_.slice_bytes),
       worker_(std::make_unique<Worker>()) {}
 
 Communicator::~Communicator() {
@@ -137,27 +137,18 @@ Result<std::shared_ptr<Work>> Communicator::allreduce_async(AllreduceCall call, 
   return work;
 }
 
-Hello Communicator::make_hello(const AllreduceCall& call, uint64_t fingerprint) const {
+Hello Communicator::make_hello(const AllreduceCall& call, const CachedPlan& plan) const {
   Hello hello;
   hello.version = CGX_VERSION;
   hello.operation = operation_;
-  hello.fingerprint = mix(fingerprint, call.average ? 1 : 0);
-  hello.set_text(fmt::format("{}, {}", call.average ? "avg" : "sum", call.layout.describe()));
+  hello.fingerprint = mix(plan.fingerprint, call.average ? 1 : 0);
+  hello.set_text((call.average ? "avg, " : "sum, ") + plan.description);
   return hello;
 }
 
 Status Communicator::execute(const AllreduceCall& call) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (aborted_) return error(Code::kAborted, "{}", failure_.message());
-  }
-  CGX_RETURN_IF_ERROR(failure());
-  const uint64_t fingerprint = call.layout.fingerprint();
-  CGX_ASSIGN_OR_RETURN(
-      const Plan* plan,
-      plans_.find({config_.rank, config_.size, call.layout, config_.slice_bytes}, fingerprint));
   RunStats run_stats;
-  Status status = execute_plan(call, *plan, fingerprint, &run_stats);
+  Status status = find_and_execute(call, &run_stats);
   const std::lock_guard lock(mutex_);
   add(stats_.run, run_stats);
   if (!status.ok()) {
@@ -169,9 +160,18 @@ Status Communicator::execute(const AllreduceCall& call) {
   return Status();
 }
 
-Status Communicator::execute_plan(const AllreduceCall& call, const Plan& plan, uint64_t fingerprint,
-                                  RunStats* run_stats) {
-  const Hello hello = make_hello(call, fingerprint);
+Status Communicator::find_and_execute(const AllreduceCall& call, RunStats* run_stats) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (aborted_) return error(Code::kAborted, "{}", failure_.message());
+  }
+  CGX_RETURN_IF_ERROR(failure());
+  CGX_ASSIGN_OR_RETURN(const CachedPlan* plan, plans_.find(call.layout));
+  return execute_plan(call, *plan, run_stats);
+}
+
+Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& plan, RunStats* run_stats) {
+  const Hello hello = make_hello(call, plan);
   const float scale = call.average ? 1.0f / static_cast<float>(config_.size) : 1.0f;
   CGX_ASSIGN_OR_RETURN(const std::span<const SegmentResidual> residuals,
                        feedback_.begin(call.layout, {hello.fingerprint, scale}));
@@ -180,7 +180,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const Plan& plan, u
   if (Status status = transport.begin(hello, timeout_ms); !status.ok()) return fail(status);
 
   RunArgs args;
-  args.plan = &plan;
+  args.plan = &plan.plan;
   args.layout = &call.layout;
   args.transport = &transport;
   args.x = call.input;
@@ -203,14 +203,20 @@ Status Communicator::execute_plan(const AllreduceCall& call, const Plan& plan, u
 
 Status Communicator::fail(Status status) {
   feedback_.rollback();
+  if (status.code() == Code::kMismatch) {
+    publish_mismatch(config_.store, config_.job, config_.rank, status);
+  } else {
+    if (status.code() == Code::kPeerFailed) {
+      const Status reason = find_mismatch(config_.store, config_.job, config_.rank, config_.size);
+      if (!reason.ok()) status = reason;
+    }
+    status = error(status.code(), "allreduce #{}: {}", operation_, status.message());
+  }
   {
     const std::lock_guard lock(mutex_);
     if (aborted_) {
       status = error(Code::kAborted, "{}", failure_.message());
     } else {
-      if (status.code() != Code::kMismatch) {
-        status = error(status.code(), "allreduce #{}: {}", operation_, status.message());
-      }
       failure_ = status;
     }
   }

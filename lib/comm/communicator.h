@@ -82,8 +82,9 @@ class Communicator {
   // What can be refused before anything is sent.
   Status check(const AllreduceCall& call) const;
   Status execute(const AllreduceCall& call);
-  Status execute_plan(const AllreduceCall& call, const Plan& plan, uint64_t fingerprint, RunStats* run_stats);
-  Hello make_hello(const AllreduceCall& call, uint64_t fingerprint) const;
+  Status find_and_execute(const AllreduceCall& call, RunStats* run_stats);
+  Status execute_plan(const AllreduceCall& call, const CachedPlan& plan, RunStats* run_stats);
+  Hello make_hello(const AllreduceCall& call, const CachedPlan& plan) const;
   // Ends a collective that began: from now on the communicator is failed.
   Status fail(Status status);
   // kFailed with the first error's words, if there was one.

@@ -6,6 +6,10 @@
 namespace cgx {
 namespace {
 
+std::string mismatch_key(const std::string& job, int rank) {
+  return fmt::format("{}/mismatch/{}", job, rank);
+}
+
 Wait hello_wait(int64_t timeout_ms) { return {timeout_ms, "the start of the collective"}; }
 
 }  // namespace
@@ -39,6 +43,21 @@ Status compare_hellos(const Hello& own, int own_rank, const Hello& theirs, int t
       Code::kMismatch, "rank {} called {}, but rank {} (this one) called {}{}", their_rank, their_call,
       own_rank, own_call,
       their_call == own_call ? ": their segments differ in an offset, a count, a codec or a tensor id" : "");
+}
+
+void publish_mismatch(Store* store, const std::string& job, int rank, const Status& mismatch) {
+  // A courtesy: where the store is gone the peers still learn that this rank failed.
+  static_cast<void>(store->set(mismatch_key(job, rank), mismatch.message()));
+}
+
+Status find_mismatch(Store* store, const std::string& job, int rank, int size) {
+  for (int peer = 0; peer < size; ++peer) {
+    if (peer == rank) continue;
+    const Result<std::string> words = store->try_get(mismatch_key(job, peer));
+    if (words.ok()) return error(Code::kMismatch, "rank {} reported: {}", peer, *words);
+    if (words.status().code() != Code::kTimeout) break;  // the store itself is gone
+  }
+  return Status();
 }
 
 Status HelloTransport::begin(const Hello& own, int64_t timeout_ms) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "transport/store.h"
 #include "transport/transport.h"
 
 namespace cgx {
@@ -31,6 +32,12 @@ static_assert(sizeof(Hello) == 256 && std::is_trivially_copyable_v<Hello>);
 
 // kMismatch, naming both sides, where `theirs` is not equal to `own`.
 Status compare_hellos(const Hello& own, int own_rank, const Hello& theirs, int their_rank);
+
+// A rank that found a difference leaves word of it in the store before it aborts its transport; one that
+// then sees only that a peer failed finds the reason there: kMismatch, or ok where there is none. Not
+// every transport carries the kind of a failure, and some peers learn of it before they read the hellos.
+void publish_mismatch(Store* store, const std::string& job, int rank, const Status& mismatch);
+Status find_mismatch(Store* store, const std::string& job, int rank, int size);
 
 // A transport for one collective over `inner`: begin() says hello, the first receive() checks all
 // peers' hellos. Messages are posted only then, as a desynchronised peer would send other sizes.

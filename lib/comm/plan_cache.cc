@@ -6,21 +6,24 @@
 
 namespace cgx {
 
-Result<const Plan*> PlanCache::find(const PlanKey& key, uint64_t layout_fingerprint) {
+Result<const CachedPlan*> PlanCache::find(const Layout& layout) {
   ++uses_;
+  const uint64_t fingerprint = layout.fingerprint();
   for (const auto& entry : entries_) {
-    if (entry->fingerprint == layout_fingerprint && entry->key == key) {
+    if (entry->cached.fingerprint == fingerprint && entry->cached.layout == layout) {
       entry->last_use = uses_;
-      return &entry->plan;
+      return &entry->cached;
     }
   }
-  CGX_ASSIGN_OR_RETURN(const Algorithm* row, select_algorithm(algorithm_, key.layout, key.size));
+  CGX_ASSIGN_OR_RETURN(const Algorithm* row, select_algorithm(algorithm_, layout, size_));
   if (entries_.size() == kCapacity) {
     entries_.erase(std::min_element(entries_.begin(), entries_.end(),
                                     [](const auto& a, const auto& b) { return a->last_use < b->last_use; }));
   }
-  entries_.push_back(std::make_unique<Entry>(Entry{layout_fingerprint, key, row->plan(key), uses_}));
-  return &entries_.back()->plan;
+  Plan plan = row->plan({rank_, size_, layout, slice_bytes_});
+  entries_.push_back(
+      std::make_unique<Entry>(Entry{{layout, fingerprint, layout.describe(), std::move(plan)}, uses_}));
+  return &entries_.back()->cached;
 }
 
 }  // namespace cgx

@@ -16,7 +16,7 @@ constexpr const char* kBiased = "topk:ratio=0.05+ef";
 
 class EveryAlgorithm : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Algorithms, EveryAlgorithm, testing::Values("scatter_gather", "ring", "allgather"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& entry) { return std::string(entry.param); });
 
 double norm(const std::vector<double>& x) {
   double sum = 0;

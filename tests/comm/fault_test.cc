@@ -58,7 +58,7 @@ class Fault : public testing::TestWithParam<const char*> {
   }
 };
 INSTANTIATE_TEST_SUITE_P(BetweenProcesses, Fault, testing::Values("shm", "gloo"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& entry) { return std::string(entry.param); });
 
 TEST_P(Fault, AKilledRankIsNamedByEverySurvivorWithinTheTimeout) {
   for (const int size : {2, 3}) {
