@@ -47,7 +47,8 @@ bool is_unbiased(const CodecSpec& spec);
 Status check_error_feedback(const CodecSpec& spec);
 
 // Where a residual is read and written while encoding: what is encoded is x + before, and after
-// becomes (x + before) - decode(block), or 0 where that is not finite. Both hold `count` fp32 and may be the same memory.
+// becomes (x + before) - decode(block), or 0 where that is not finite. Both hold `count` fp32 and may be the
+// same memory.
 struct Residual {
   const float* before = nullptr;
   float* after = nullptr;
