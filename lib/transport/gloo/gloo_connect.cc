@@ -210,7 +210,9 @@ Status connect_pairs(const TransportConfig& config, const gloo::transport::tcp::
                    config.rank, peer);
     }
   }
-  return {};
+  // Nobody may go on, and perhaps end, while others still connect: its closing would look like a failure.
+  const Meeting connected = {config.rank, config.size, config.job, "gloo.connected", deadline.left_ms()};
+  return meet(config.store, connected, "").status();
 }
 
 Result<GlooMesh> connect_mesh(const TransportConfig& config, const gloo::transport::tcp::attr& attr,
@@ -221,10 +223,12 @@ Result<GlooMesh> connect_mesh(const TransportConfig& config, const gloo::transpo
   try {
     status = connect_pairs(config, attr, deadline, &at, &mesh);
   } catch (const std::exception& fault) {
-    status = error(deadline.over() ? Code::kTimeout : Code::kPeerFailed,
-                   "gloo: rank {} cannot connect{} from {}: {}. CGX_SOCKET_IFNAME names the interface to use",
-                   config.rank, at < 0 ? "" : fmt::format(" to rank {}", at),
-                   attr.iface.empty() ? attr.hostname : attr.iface, gloo_reason(fault.what()));
+    const std::string cause = find_failure(config.store, config.job, config.rank, config.size);
+    status = error(
+        deadline.over() ? Code::kTimeout : Code::kPeerFailed, "gloo: rank {} cannot connect{} from {}: {}",
+        config.rank, at < 0 ? "" : fmt::format(" to rank {}", at),
+        attr.iface.empty() ? attr.hostname : attr.iface,
+        cause.empty() ? gloo_reason(fault.what()) + ". CGX_SOCKET_IFNAME names the interface to use" : cause);
   }
   if (status.ok()) return mesh;
   for (const int socket : mesh.sockets) {

@@ -53,6 +53,7 @@ Result<uint8_t*> GlooTransport::acquire(size_t bytes, const Wait& wait) {
         error(Code::kResource, "gloo: no memory for a message of {} bytes (phase {})", bytes, wait.phase));
   }
   block->held = true;
+  phase_ = wait.phase;
   return block->payload();
 }
 
@@ -72,7 +73,7 @@ Status GlooTransport::send(uint8_t* message, size_t bytes, std::span<const int> 
     try {
       block->buffer(peer).send(peer, slot, 0, sizeof(GlooHeader) + bytes);
     } catch (const std::exception& fault) {
-      return lost(gloo_reason(fault.what()), true, peer, bytes, "send");
+      return lost(gloo_reason(fault.what()), true, peer, bytes, phase_);
     }
     ++block->unsent;
     unsent_.push_back({block, peer, bytes});

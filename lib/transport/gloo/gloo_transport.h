@@ -66,6 +66,7 @@ class GlooTransport final : public Transport {
   std::vector<Link> links_;
   std::deque<Unsent> unsent_;  // not known to have completed, oldest first
   size_t unsent_bytes_ = 0;
+  std::string phase_;  // of the last acquire(), for errors of the send() that follows
   GlooWatch watch_;
 };
 
