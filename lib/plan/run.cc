@@ -203,7 +203,7 @@ Status Runner::each_part(const Step& step, Each each) {
     const uint64_t count = piece.end - piece.begin;
     const Part part{segment, piece, count, !keeps && is_raw(segment.spec, dtype_, count), residual};
     if (Status problem = each(part); !problem.ok()) {
-      const Status told = corrupt(step, problem);
+      Status told = corrupt(step, problem);
       args_.transport->abort(told);
       return told;
     }

@@ -8,11 +8,8 @@ namespace cgx {
 
 namespace {
 
-const char* op_name(Step::Op op) {
-  constexpr const char* kNames[] = {"encode", "send",   "post",    "receive", "reduce_encode",
+constexpr const char* kOpNames[] = {"encode", "send",   "post",    "receive", "reduce_encode",
                                     "reduce", "decode", "forward", "release"};
-  return kNames[static_cast<int>(op)];
-}
 
 void add_message(std::string& text, uint32_t message) {
   if (message == kOwnInput) {
@@ -26,7 +23,7 @@ void add_message(std::string& text, uint32_t message) {
 
 std::string to_text(const Step& step) {
   using Op = Step::Op;
-  std::string text = op_name(step.op);
+  std::string text = kOpNames[static_cast<int>(step.op)];
   if (step.message != kNoMessage) add_message(text, step.message);
   text += fmt::format(" [{}, {})", step.begin, step.end);
   if (!step.inputs.empty()) text += " of";

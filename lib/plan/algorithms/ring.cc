@@ -5,6 +5,8 @@
 // is the order of the ring from c on, which every run repeats.
 //
 // kInFlight slices walk the ring together: while one is being summed the other is on its way.
+#include <algorithm>
+
 #include "plan/algorithms/algorithms.h"
 #include "plan/builder.h"
 

@@ -10,6 +10,8 @@
 // A rank that has received slice k of the contributions knows that its peers have collected slice k - 3
 // (they did so before they contributed k). So at most three slices of each kind are in flight, on any
 // transport.
+#include <algorithm>
+
 #include "plan/algorithms/algorithms.h"
 #include "plan/builder.h"
 
@@ -17,12 +19,17 @@ namespace cgx {
 
 namespace {
 
+constexpr uint64_t kFullSlices = 4;
+
 class ScatterGather {
  public:
   explicit ScatterGather(const PlanKey& key) : build_(key) {
     const size_t ranks = static_cast<size_t>(key.size);
+    // A turn has size - 1 slices under way: from kFullSlices ranks on they shrink, so that what a rank
+    // has in flight does not grow with the number of ranks.
+    const uint64_t slice_bytes = key.slice_bytes / std::max<uint64_t>(kFullSlices, ranks) * kFullSlices;
     for (const Range& chunk : cut_chunks(key.layout, key.size)) {
-      slices_.push_back(cut_slices(key.layout, chunk, key.slice_bytes));
+      slices_.push_back(cut_slices(key.layout, chunk, slice_bytes));
       turns_ = std::max(turns_, slices_.back().size());
     }
     contributions_.assign(ranks, std::vector<uint32_t>(turns_, kNoMessage));
