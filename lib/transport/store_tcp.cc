@@ -26,6 +26,8 @@ using namespace store_tcp;  // NOLINT(google-build-using-namespace)
 
 constexpr int64_t kAnswerMs = 10000;  // a server answers at once what it can answer
 constexpr int64_t kMaxPauseMs = 200;
+// A long wait is asked for in turns of this length: another thread that has a failure to tell comes between.
+constexpr int64_t kTurnMs = 100;
 
 std::string cause(int number) { return std::system_category().message(number); }
 
@@ -152,11 +154,17 @@ class TcpStore final : public Store {
   }
 
   Result<std::string> get(const std::string& key, int64_t timeout_ms) override {
-    CGX_ASSIGN_OR_RETURN(Reply reply, ask(Op::kGet, key, "", timeout_ms));
-    if (reply.answer == Answer::kTimeout) {
-      return error(Code::kTimeout, "{}: nobody has set the key \"{}\" within {} ms", name_, key, timeout_ms);
+    const Deadline deadline(timeout_ms);
+    for (;;) {
+      const int64_t left_ms = deadline.left_ms();
+      CGX_ASSIGN_OR_RETURN(Reply reply, ask(Op::kGet, key, "", std::min(left_ms, kTurnMs)));
+      if (reply.answer == Answer::kOk) return std::move(reply.value);
+      if (left_ms == 0) {
+        return error(Code::kTimeout, "{}: nobody has set the key \"{}\" within {} ms", name_, key,
+                     timeout_ms);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // lets another thread have its turn
     }
-    return std::move(reply.value);
   }
 
   // REQUIRES: nothing was sent yet

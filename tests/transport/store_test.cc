@@ -149,6 +149,15 @@ TEST_P(Stores, AWaitingGetReturnsWhenTheKeyComes) {
   waiter.join();
 }
 
+TEST_P(Stores, AnotherThreadIsNotHeldUpByOneThatWaits) {
+  Store* store = of_rank(0);
+  std::thread waiter([&] { EXPECT_TRUE(store->get("late", 30000).ok()); });
+  EXPECT_TRUE(store->set("other", "value").ok());
+  EXPECT_TRUE(store->get("other", 1000).ok());
+  EXPECT_TRUE(store->set("late", "").ok());  // never, if the waiter kept the store to itself
+  waiter.join();
+}
+
 TEST_P(Stores, PrefixesKeepJobsApart) {
   const auto a = make_prefix_store(of_rank(0), "a/");
   const auto b = make_prefix_store(of_rank(1), "b/");
