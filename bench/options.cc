@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <boost/program_options.hpp>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 namespace po = boost::program_options;
@@ -58,9 +59,10 @@ po::options_description shared_table(Options& options, Raw& raw) {
       ("rounds", po::value(&options.rounds)->default_value(7), "in each, every contender runs once")     //
       ("check,c", po::value(&options.checks)->default_value(1), "checked operations; 0: none")           //
       ("datatype,d", po::value(&raw.dtype)->default_value("float"), "float half bfloat16 double int32")  //
-      ("codec", po::value(&options.codecs)->composing(), "a codec spec; repeat for more (none)")         //
-      ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                        //
-      ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")                 //
+      ("codec", po::value(&options.codecs)->composing(),
+       "a codec spec, or all: every codec there is, with its defaults; repeat for more (none)")  //
+      ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                //
+      ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")         //
       ("data", po::value(&options.data)->default_value("random"),
        "random (normal), or a .npy file of float32 values")  //
       ("json", po::value(&options.json_path), "write the rows to this file as well");
@@ -110,6 +112,30 @@ void require_range(const char* flag, int64_t value, int64_t low, int64_t high) {
   }
 }
 
+// A listed codec with its defaults; one spec for each choice where a choice has none, as with cast:fp16|bf16.
+void add_listed(const nlohmann::json& row, std::vector<std::string>& specs) {
+  const std::string name = row["name"];
+  for (const nlohmann::json& parameter : row["params"]) {
+    if (parameter["default"] != "") continue;
+    std::istringstream choices(parameter["range"].get<std::string>());
+    for (std::string choice; std::getline(choices, choice, '|');) specs.push_back(name + ":" + choice);
+    return;
+  }
+  specs.push_back(name);
+}
+
+std::vector<std::string> without_all(const std::vector<std::string>& given) {
+  std::vector<std::string> out;
+  for (const std::string& spec : given) {
+    if (spec != "all") {
+      out.push_back(spec);
+      continue;
+    }
+    for (const nlohmann::json& row : nlohmann::json::parse(cgx_codec_list())) add_listed(row, out);
+  }
+  return out;
+}
+
 void finish(Options& options, const Raw& raw) {
   options.min_bytes = parse_bytes(raw.min_bytes);
   options.max_bytes = raw.max_bytes.empty() ? options.min_bytes : parse_bytes(raw.max_bytes);
@@ -127,6 +153,7 @@ void finish(Options& options, const Raw& raw) {
   options.op = raw.op.empty() ? CGX_SUM : parse_op(raw.op);
   if (options.op == CGX_AVG && options.dtype == CGX_INT32) throw UsageError("--op avg is not for int32");
   if (options.codecs.empty()) options.codecs = {"none"};
+  options.codecs = without_all(options.codecs);
   if (!raw.cache.empty() && raw.cache != "cold" && raw.cache != "warm") {
     throw UsageError(fmt::format("--cache {}: expected cold or warm", raw.cache));
   }
