@@ -10,20 +10,20 @@ namespace {
 
 TEST(FloatEnvironment, RoundsToNearestInsideAndGivesTheCallersModeBack) {
   volatile float one = 1.0f;
-  volatile float eleven = 11.0f;
-  const volatile float nearest = one / eleven;
-  ASSERT_EQ(std::fesetround(FE_UPWARD), 0);
-  const volatile float upward = one / eleven;
+  volatile float three = 3.0f;
+  const volatile float nearest = one / three;
+  ASSERT_EQ(std::fesetround(FE_DOWNWARD), 0);
+  const volatile float downward = one / three;
   volatile float inside = 0;
   {
     const FloatEnvironment environment;
-    inside = one / eleven;
+    inside = one / three;
   }
-  const volatile float again = one / eleven;
+  const volatile float again = one / three;
   ASSERT_EQ(std::fesetround(FE_TONEAREST), 0);
-  EXPECT_NE(upward, nearest);
+  EXPECT_NE(downward, nearest);
   EXPECT_EQ(inside, nearest);
-  EXPECT_EQ(again, upward);
+  EXPECT_EQ(again, downward);
 }
 
 #if defined(__SSE__)
