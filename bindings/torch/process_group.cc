@@ -1,6 +1,8 @@
 // What is compressed, and what is not and why. The plain forwarding is in delegate.cc.
 #include "process_group.h"
 
+#include <torch/csrc/utils/pybind.h>
+#include <optional>
 #include <utility>
 
 #include "error.h"
@@ -81,7 +83,16 @@ ProcessGroupCgx::ProcessGroupCgx(c10::intrusive_ptr<c10d::Store> store, int rank
   }
 }
 
-ProcessGroupCgx::~ProcessGroupCgx() = default;
+ProcessGroupCgx::~ProcessGroupCgx() {
+  // Python drops the last reference with its lock held. The inner backend waits for its threads here, and
+  // they may be waiting for that lock, to drop a tensor of Python's.
+  std::optional<pybind11::gil_scoped_release> unlocked;
+  if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) {
+    unlocked.emplace();
+  }
+  communicator_.reset();
+  inner_.reset();
+}
 
 void ProcessGroupCgx::connect() {
   const std::lock_guard<std::mutex> connecting(connecting_);

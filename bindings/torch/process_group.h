@@ -129,7 +129,7 @@ class ProcessGroupCgx final : public c10d::Backend {
 
   const c10::intrusive_ptr<c10d::Store> store_;
   const c10::intrusive_ptr<CgxOptions> options_;
-  const c10::intrusive_ptr<c10d::Backend> inner_;
+  c10::intrusive_ptr<c10d::Backend> inner_;  // set once; not const, so that the destructor can drop it
   const std::shared_ptr<Completions> completions_ = std::make_shared<Completions>();
   CodecPtr codec_;  // of plain all_reduce, or null
   std::atomic<uint64_t> sequence_{0};

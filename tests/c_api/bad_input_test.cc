@@ -10,6 +10,12 @@
 
 namespace {
 
+// As a C program would: no enumerator has this value.
+template <typename Enum>
+void put_number(Enum& field, int number) {
+  std::memcpy(&field, &number, sizeof(field));
+}
+
 struct Bad {
   const char* what;
   cgx_status expected;
@@ -97,11 +103,10 @@ TEST_F(BadInput, AllreduceRefusesWrongArguments) {
       {"overlap from below", CGX_INVALID_ARGUMENT, "overlap",
        [&] { return reduce([&](auto& a) { a.input = x_.data() + 1; }); }},
       {"no dtype", CGX_INVALID_ARGUMENT, "dtype 9",
-       [&] { return reduce([](auto& a) { a.dtype = static_cast<cgx_dtype>(9); }); }},
+       [&] { return reduce([](auto& a) { put_number(a.dtype, 9); }); }},
       {"negative dtype", CGX_INVALID_ARGUMENT, "dtype -1",
-       [&] { return reduce([](auto& a) { a.dtype = static_cast<cgx_dtype>(-1); }); }},
-      {"no op", CGX_INVALID_ARGUMENT, "op 2",
-       [&] { return reduce([](auto& a) { a.op = static_cast<cgx_op>(2); }); }},
+       [&] { return reduce([](auto& a) { put_number(a.dtype, -1); }); }},
+      {"no op", CGX_INVALID_ARGUMENT, "op 2", [&] { return reduce([](auto& a) { put_number(a.op, 2); }); }},
       {"average of integers", CGX_UNSUPPORTED, "int32",
        [&] {
          return reduce([](auto& a) {

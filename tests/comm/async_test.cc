@@ -126,6 +126,21 @@ TEST(Async, ACallThatIsRefusedQueuesNothing) {
   });
 }
 
+TEST(Async, ACallbackThatCallsItsCommunicatorIsRefusedInsteadOfWaitingForItself) {
+  run_world({}, [&](Communicator& comm) {
+    std::vector<float> x(10, 1.0f);
+    Status inside;
+    auto work = comm.allreduce_async(in_place(x, whole(10, "none")), [&](const Status&) {
+      std::vector<float> y(10, 1.0f);
+      inside = comm.allreduce(in_place(y, whole(10, "none")));
+    });
+    ASSERT_TRUE(work.ok());
+    std::vector<float> z(10, 1.0f);
+    ASSERT_TRUE(comm.allreduce(in_place(z, whole(10, "none"))).ok());  // after the callback
+    EXPECT_EQ(inside.code(), Code::kInvalidArgument);
+  });
+}
+
 TEST(Async, DestructionWaitsForQueuedWork) {
   std::vector<float> x[2] = {std::vector<float>(100000, 1.0f), std::vector<float>(100000, 1.0f)};
   std::atomic<int> ended = 0;

@@ -2,6 +2,7 @@
 // listed. Messages carry a pattern of (sender, number), so that a lost, swapped or torn one shows.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -15,18 +16,22 @@ namespace {
 
 constexpr Wait kWait{20000, "scatter"};
 
-uint8_t pattern(int sender, uint64_t number, size_t i) {
-  return static_cast<uint8_t>(
-      (static_cast<uint64_t>(sender) * 131 + number * 31 + i * 7 + (i >> 8) + (i >> 16)) ^ 0x5a);
+uint64_t pattern(int sender, uint64_t number, size_t word) {
+  return (static_cast<uint64_t>(sender) * 131 + number * 31 + word + 1) * 0x9e3779b97f4a7c15ULL;
 }
 
+// A word at a time: sanitizers make bytes slow.
 void fill(uint8_t* memory, size_t bytes, int sender, uint64_t number) {
-  for (size_t i = 0; i < bytes; ++i) memory[i] = pattern(sender, number, i);
+  for (size_t i = 0; i < bytes; i += 8) {
+    const uint64_t word = pattern(sender, number, i / 8);
+    std::memcpy(memory + i, &word, std::min<size_t>(8, bytes - i));
+  }
 }
 
 bool holds(const uint8_t* memory, size_t bytes, int sender, uint64_t number) {
-  for (size_t i = 0; i < bytes; ++i) {
-    if (memory[i] != pattern(sender, number, i)) return false;
+  for (size_t i = 0; i < bytes; i += 8) {
+    const uint64_t word = pattern(sender, number, i / 8);
+    if (std::memcmp(memory + i, &word, std::min<size_t>(8, bytes - i)) != 0) return false;
   }
   return true;
 }
