@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import cgx.torch
-from train_digits import Digits
+from digits import accuracy, load, shard
 
 # name in the table: the spec, or None for PyTorch's own ways over Gloo.
 CONTENDERS = {
@@ -96,7 +96,7 @@ class Contender:
         self.bytes.append(sent_bytes(interface) - sent)
         self.losses.append(loss.item())
 
-    def result(self, digits, loopback):
+    def result(self, test, loopback):
         losses = torch.tensor(self.losses)
         dist.all_reduce(losses, op=dist.ReduceOp.SUM)
         # Both directions of loopback are counted on one interface.
@@ -104,7 +104,7 @@ class Contender:
         return {
             "name": self.name,
             "spec": self.spec or self.name,
-            "accuracy": digits.accuracy(self.model.module),
+            "accuracy": accuracy(self.model.module, *test),
             "loss": (losses / dist.get_world_size()).tolist(),
             "bytes_a_step": median(self.bytes) / share,
             "communication_seconds": median(self.comm),
@@ -184,16 +184,18 @@ def main():
     gloo = dist.new_group(backend="gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
 
-    digits = Digits.load()
+    train, test = load()
+    batches = shard(train, rank, size, 32, args.seed)
     contenders = [Contender(name, spec, gloo, args.seed) for name, spec in CONTENDERS.items()]
     begin = time.monotonic()
-    for step, (images, labels) in enumerate(digits.batches(args.seed, args.steps, rank, size)):
+    for step in range(args.steps):
+        images, labels = next(batches)
         for contender in contenders:
             contender.step(images, labels, interface)
         if rank == 0 and (step + 1) % max(1, args.steps // 6) == 0:
             print(f"    step {step + 1} of {args.steps}, each of {len(contenders)} ways: {time.monotonic() - begin:.0f} s", flush=True)
 
-    rows = [contender.result(digits, interface == "lo") for contender in contenders]
+    rows = [contender.result(test, interface == "lo") for contender in contenders]
     if rank == 0:
         args.out.mkdir(parents=True, exist_ok=True)
         stats = cgx.torch.stats()["compressed"]
