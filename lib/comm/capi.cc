@@ -35,8 +35,8 @@ cgx_status report(const Status& status) noexcept {
   return static_cast<cgx_status>(status.code());
 }
 
-Result<DType> read_dtype(cgx_dtype dtype) {
-  const int value = static_cast<int>(dtype);
+Result<DType> read_dtype(const cgx_dtype& dtype) {
+  const int value = read_enum(dtype);
   if (value >= 0 && value < kDTypeCount) return static_cast<DType>(value);
   return error(Code::kInvalidArgument, "dtype {} is none of cgx_dtype's", value);
 }
@@ -84,7 +84,7 @@ const char* cgx_status_name(cgx_status status) {
                                     "CGX_TIMEOUT", "CGX_PEER_FAILED",      "CGX_MISMATCH",
                                     "CGX_ABORTED", "CGX_FAILED",           "CGX_RESOURCE",
                                     "CGX_CORRUPT", "CGX_INTERNAL"};
-  const auto index = static_cast<size_t>(status);
+  const auto index = static_cast<size_t>(cgx::capi::read_enum(status));
   return index < std::size(kNames) ? kNames[index] : "an unknown cgx_status";
 }
 

@@ -23,7 +23,7 @@ constexpr uint64_t kMaxCount = uint64_t{1} << 36;
 
 Status check_codec(const cgx_codec* codec) { return check_handle(codec, HandleKind::kCodec, "codec"); }
 
-Result<DType> read_encodable(cgx_dtype given, uint64_t count) {
+Result<DType> read_encodable(const cgx_dtype& given, uint64_t count) {
   CGX_ASSIGN_OR_RETURN(const DType dtype, read_dtype(given));
   if (!is_encodable(dtype)) {
     return error(Code::kUnsupported, "codecs take fp32, fp16 and bf16, not {}", dtype_name(dtype));

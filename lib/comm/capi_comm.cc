@@ -14,6 +14,7 @@ using cgx::Result;
 using cgx::Status;
 using cgx::capi::guard;
 using cgx::capi::read_dtype;
+using cgx::capi::read_enum;
 using cgx::capi::read_struct;
 using cgx::capi::require;
 
@@ -108,15 +109,16 @@ Result<cgx::AllreduceCall> read_call(const cgx_allreduce_args* given) {
   cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
   CGX_RETURN_IF_ERROR(read_struct(given, "args", &args));
   CGX_ASSIGN_OR_RETURN(const DType dtype, read_dtype(args.dtype));
-  if (args.op != CGX_SUM && args.op != CGX_AVG) {
-    return error(Code::kInvalidArgument, "op {} is neither CGX_SUM nor CGX_AVG", static_cast<int>(args.op));
+  const int op = read_enum(args.op);
+  if (op != CGX_SUM && op != CGX_AVG) {
+    return error(Code::kInvalidArgument, "op {} is neither CGX_SUM nor CGX_AVG", op);
   }
   CGX_RETURN_IF_ERROR(check_memory(args, dtype));
   cgx::AllreduceCall call;
   CGX_ASSIGN_OR_RETURN(call.layout, read_layout(args, dtype));
   call.input = args.input;
   call.output = args.output;
-  call.average = args.op == CGX_AVG;
+  call.average = op == CGX_AVG;
   call.timeout_ms = args.timeout_ms;
   return call;
 }
@@ -147,6 +149,7 @@ cgx_status cgx_comm_create(const cgx_config* config, cgx_comm** comm) {
     CGX_RETURN_IF_ERROR(require(comm, "comm"));
     cgx::config::warn_of_unknown_variables();
     CGX_ASSIGN_OR_RETURN(CommunicatorConfig read, read_config(config));
+    CGX_RETURN_IF_ERROR(check_config(read));
     auto made = std::make_unique<cgx_comm>();
     if (read.store == nullptr) {
       CGX_ASSIGN_OR_RETURN(made->own_store, store_from_environment(read));

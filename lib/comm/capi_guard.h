@@ -81,6 +81,15 @@ Status read_struct(const T* given, const char* argument, T* out) {
   return Status();
 }
 
-Result<DType> read_dtype(cgx_dtype dtype);
+// C callers can put any number where an enum is asked for; loading it as an enum would be undefined.
+template <typename Enum>
+int read_enum(const Enum& value) {
+  static_assert(sizeof(Enum) == sizeof(int));
+  int number = 0;
+  std::memcpy(&number, &value, sizeof(number));
+  return number;
+}
+
+Result<DType> read_dtype(const cgx_dtype& dtype);
 
 }  // namespace cgx::capi

@@ -19,24 +19,6 @@ Status check_transport_name(const std::string& name) {
   return error(Code::kInvalidArgument, "there is no transport \"{}\": it must be one of {}", name, names);
 }
 
-Status check_config(const CommunicatorConfig& c) {
-  if (c.size < 1 || c.size > CommunicatorConfig::kMaxSize) {
-    return error(Code::kInvalidArgument, "size must be 1 to {}, not {}", CommunicatorConfig::kMaxSize,
-                 c.size);
-  }
-  if (c.rank < 0 || c.rank >= c.size) {
-    return error(Code::kInvalidArgument, "rank must be 0 to {} among {} ranks, not {}", c.size - 1, c.size,
-                 c.rank);
-  }
-  if (c.timeout_ms <= 0) {
-    return error(Code::kInvalidArgument, "timeout_ms must be positive (0: the default), not {}",
-                 c.timeout_ms);
-  }
-  if (c.job.empty()) return error(Code::kInvalidArgument, "the job's name is empty");
-  CGX_RETURN_IF_ERROR(check_transport_name(c.transport));
-  return select_algorithm(c.algorithm, Layout(), c.size).status();
-}
-
 uint64_t mix(uint64_t hash, uint64_t value) {
   hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
   return hash * 0xff51afd7ed558ccdu;
@@ -62,6 +44,24 @@ void add(Accounting& total, const Accounting& one) {
 }
 
 }  // namespace
+
+Status check_config(const CommunicatorConfig& c) {
+  if (c.size < 1 || c.size > CommunicatorConfig::kMaxSize) {
+    return error(Code::kInvalidArgument, "size must be 1 to {}, not {}", CommunicatorConfig::kMaxSize,
+                 c.size);
+  }
+  if (c.rank < 0 || c.rank >= c.size) {
+    return error(Code::kInvalidArgument, "rank must be 0 to {} among {} ranks, not {}", c.size - 1, c.size,
+                 c.rank);
+  }
+  if (c.timeout_ms <= 0) {
+    return error(Code::kInvalidArgument, "timeout_ms must be positive (0: the default), not {}",
+                 c.timeout_ms);
+  }
+  if (c.job.empty()) return error(Code::kInvalidArgument, "the job's name is empty");
+  CGX_RETURN_IF_ERROR(check_transport_name(c.transport));
+  return select_algorithm(c.algorithm, Layout(), c.size).status();
+}
 
 Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig config) {
   CGX_RETURN_IF_ERROR(check_config(config));
@@ -123,6 +123,10 @@ Status Communicator::check(const AllreduceCall& call) const {
 }
 
 Status Communicator::allreduce(AllreduceCall call) {
+  if (worker_->here()) {
+    return error(Code::kInvalidArgument,
+                 "a completion callback called its own communicator and would wait for itself for ever");
+  }
   CGX_RETURN_IF_ERROR(check(call));
   if (worker_->idle()) return execute(call);
   CGX_ASSIGN_OR_RETURN(const std::shared_ptr<Work> work, allreduce_async(std::move(call), nullptr));

@@ -41,6 +41,9 @@ struct CommunicatorConfig {
   uint64_t slice_bytes = kDefaultSliceBytes;
 };
 
+// kInvalidArgument where a field is out of its range; does not look at the store.
+Status check_config(const CommunicatorConfig& config);
+
 struct AllreduceCall {
   const void* input = nullptr;
   void* output = nullptr;

@@ -39,10 +39,14 @@ bool Worker::wait_idle(int64_t timeout_ms) const {
   return drained_.wait_until(lock, Deadline(timeout_ms).at(), [this] { return tasks_.empty() && !running_; });
 }
 
-bool Worker::here() const { return thread_.get_id() == std::this_thread::get_id(); }
+bool Worker::here() const {
+  const std::lock_guard lock(mutex_);
+  return id_ == std::this_thread::get_id();
+}
 
 void Worker::loop() {
   std::unique_lock lock(mutex_);
+  id_ = std::this_thread::get_id();
   for (;;) {
     pushed_.wait(lock, [this] { return stop_ || !tasks_.empty(); });
     if (tasks_.empty()) return;

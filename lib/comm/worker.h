@@ -39,6 +39,7 @@ class Worker {
   bool running_ = false;  // a task is
   bool stop_ = false;
   std::thread thread_;
+  std::thread::id id_;  // of thread_, once it runs
 };
 
 }  // namespace cgx
