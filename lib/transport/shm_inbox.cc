@@ -3,10 +3,15 @@
 
 #include <cstring>
 
+#include "transport/shm_flush.h"
+
 namespace cgx {
 
 ShmInbox::ShmInbox(const OwnSegment& segment)
-    : segment_(segment), private_(4), from_(static_cast<size_t>(segment.geometry().size)) {}
+    : segment_(segment),
+      private_(4),
+      from_(static_cast<size_t>(segment.geometry().size)),
+      flush_(flushing_pays()) {}
 
 size_t ShmInbox::next_bytes(int peer) const { return from(peer).posted.empty() ? 0 : from(peer).posted[0]; }
 
@@ -33,8 +38,9 @@ Status ShmInbox::accept_fragment(int peer, const PeerSegment& segment, const Shm
                    peer);
     }
   }
-  std::memcpy(sender.partial + sender.partial_bytes,
-              segment.lane(segment_.geometry().rank, descriptor.slot - kShmSlots), bytes);
+  const uint8_t* fragment = segment.lane(segment_.geometry().rank, descriptor.slot - kShmSlots);
+  std::memcpy(sender.partial + sender.partial_bytes, fragment, bytes);
+  if (flush_) flush_lines(fragment, bytes);
   acknowledge(peer, descriptor.slot);
   sender.partial_bytes += bytes;
   if (sender.partial_bytes == descriptor.bytes) {
@@ -84,9 +90,9 @@ Status ShmInbox::pull(int peer, const PeerSegment& segment, bool* acked) {
 const uint8_t* ShmInbox::take(int peer) {
   From& sender = from(peer);
   const Arrival arrival = sender.arrived.front();
+  held_.push_back({arrival.memory, sender.posted.front(), peer, arrival.slot});
   sender.arrived.pop();
   sender.posted.pop();
-  held_.push_back({arrival.memory, peer, arrival.slot});
   return arrival.memory;
 }
 
@@ -99,6 +105,7 @@ int ShmInbox::release(const uint8_t* memory) {
       private_.give(memory);
       return -1;
     }
+    if (flush_) flush_lines(memory, held.bytes);
     acknowledge(held.peer, held.slot);
     return held.peer;
   }

@@ -44,6 +44,7 @@ class ShmInbox {
   };
   struct Held {
     const uint8_t* memory;
+    size_t bytes;
     int peer;
     uint32_t slot;
   };
@@ -58,6 +59,7 @@ class ShmInbox {
   BufferPool private_;
   std::vector<From> from_;
   std::vector<Held> held_;
+  bool flush_;  // messages leave this core's cache when they have been read
 };
 
 }  // namespace cgx
