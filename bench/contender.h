@@ -21,7 +21,7 @@ class Contender {
   virtual void allreduce(const void* in, void* out, uint64_t count) = 0;
   // Of this rank, since the start.
   virtual Traffic traffic() const = 0;
-  // Before a checked operation: nothing of earlier ones may be left in it.
+  // Drops what earlier operations left: before another size, and before a result is checked.
   virtual void forget() = 0;
   virtual std::string spec() const = 0;  // canonical, of its codec
   virtual std::string transport() const = 0;

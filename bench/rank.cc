@@ -80,6 +80,7 @@ class RankRun {
     std::vector<json> rows(contenders_.size());
     for (size_t k = 0; k < contenders_.size(); ++k) {
       barrier_.wait_patiently();
+      contenders_[k]->forget();  // residuals of another size
       for (int w = 0; w < options_.warmup; ++w) timed_call(k);
       rows[k]["times_us"] = json::array();
     }
