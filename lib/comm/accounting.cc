@@ -1,3 +1,4 @@
+// See accounting.h.
 #include "comm/accounting.h"
 
 namespace cgx {

@@ -1,3 +1,4 @@
+// See agreement.h. A card is a JSON object, so that another version can at least say which one it is.
 #include "comm/agreement.h"
 
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// See communicator.h. The path of a collective: check, find the plan, say hello, run, commit.
 #include "comm/communicator.h"
 
 #include "base/log.h"

@@ -1,3 +1,4 @@
+// See environment.h.
 #include "comm/environment.h"
 
 #include "base/config.h"

@@ -1,3 +1,4 @@
+// See error_feedback.h.
 #include "comm/error_feedback.h"
 
 #include <cmath>

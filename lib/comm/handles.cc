@@ -1,3 +1,4 @@
+// See handles.h.
 #include "comm/handles.h"
 
 #include <mutex>

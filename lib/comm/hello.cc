@@ -1,3 +1,4 @@
+// See hello.h.
 #include "comm/hello.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See plan_cache.h.
 #include "comm/plan_cache.h"
 
 #include <algorithm>

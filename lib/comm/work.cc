@@ -1,3 +1,4 @@
+// See work.h.
 #include "comm/work.h"
 
 #include "base/deadline.h"

@@ -1,3 +1,4 @@
+// See worker.h.
 #include "comm/worker.h"
 
 #include <system_error>

@@ -1,0 +1,80 @@
+// The communicator's parts by themselves: the cache of plans, accounting, cards and residuals' memory.
+#include "comm/accounting.h"
+#include "comm/agreement.h"
+#include "comm/world.h"
+
+namespace cgx {
+namespace {
+
+using test::whole;
+
+TEST(PlanCache, KeepsABoundedNumberOfPlansAndForgetsTheOneUsedLongestAgo) {
+  PlanCache cache("auto", 0, 2, 4096);
+  const Layout first = whole(1, "none");
+  const CachedPlan* kept = *cache.find(first);
+  for (uint64_t count = 2; count <= 2 * PlanCache::kCapacity; ++count) {
+    ASSERT_TRUE(cache.find(whole(count, "none")).ok());
+    EXPECT_EQ(*cache.find(first), kept) << "used all the time, so never forgotten";
+  }
+  EXPECT_EQ(cache.size(), PlanCache::kCapacity);
+}
+
+TEST(PlanCache, TellsLayoutsApartThatDifferInOneField) {
+  PlanCache cache("auto", 0, 2, 4096);
+  const CachedPlan* a = *cache.find(whole(100, "natural", DType::kF32, 1));
+  const CachedPlan* b = *cache.find(whole(100, "natural", DType::kF32, 2));
+  const CachedPlan* c = *cache.find(whole(100, "natural", DType::kF16, 1));
+  EXPECT_NE(a, b);
+  EXPECT_NE(a, c);
+  EXPECT_EQ(a, *cache.find(whole(100, "natural", DType::kF32, 1)));
+}
+
+TEST(Agreement, ACardSurvivesItsText) {
+  const Card card{5, 100, "shm", "ring", UINT64_MAX, 4096};
+  auto read = parse_card(to_text(card), 3);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->size, 5);
+  EXPECT_EQ(read->seed, UINT64_MAX);
+  EXPECT_EQ(read->algorithm, "ring");
+}
+
+TEST(Agreement, AnyOtherTextIsAMismatchThatNamesTheRank) {
+  for (const char* text : {"", "hello", "[]", "{}", "{\"cgx\":\"one\"}", "\xff\xfe", "{\"cgx\":100"}) {
+    auto read = parse_card(text, 3);
+    ASSERT_FALSE(read.ok()) << text;
+    EXPECT_EQ(read.status().code(), Code::kMismatch);
+    EXPECT_NE(read.status().message().find("rank 3"), std::string::npos);
+  }
+}
+
+TEST(ErrorFeedback, RollsBackToTheCommittedResiduals) {
+  ErrorFeedback feedback;
+  const Layout layout = whole(4, "topk:ratio=0.5+ef");
+  const auto step = [&](uint64_t plan, float contribution, float sum, bool success) {
+    auto residuals = feedback.begin(layout, {plan, 0.5f});
+    ASSERT_TRUE(residuals.ok());
+    const SegmentResidual& r = (*residuals)[0];
+    r.contribution_after[0] = contribution;
+    r.sum_after[1] = sum;
+    success ? feedback.commit() : feedback.rollback();
+  };
+  step(1, 3, 4, true);
+  EXPECT_EQ(feedback.norm(7), 5);
+  step(1, 30, 40, false);
+  EXPECT_EQ(feedback.norm(7), 5);
+  auto again = feedback.begin(layout, {1, 0.5f});
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ((*again)[0].contribution_before[0], 3);
+  EXPECT_EQ((*again)[0].contribution_after[0], 3) << "what the plan does not write must equal the committed";
+  EXPECT_EQ((*again)[0].sum_after[1], 4);
+  feedback.rollback();
+  // Another plan has other owners: what is owed for a sum goes with the contribution, unscaled.
+  auto moved = feedback.begin(layout, {2, 0.5f});
+  ASSERT_TRUE(moved.ok());
+  EXPECT_EQ((*moved)[0].contribution_before[1], 8);
+  EXPECT_EQ((*moved)[0].sum_before[1], 0);
+  feedback.commit();
+}
+
+}  // namespace
+}  // namespace cgx
