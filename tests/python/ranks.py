@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+import torch._dynamo  # DistributedDataParallel imports it, for seconds: here once, not in every rank
 import torch.distributed as dist
 
 import cgx.torch
@@ -98,6 +99,17 @@ def init(backend: str = "cgx", options: cgx.torch.Options | None = None, seconds
         timeout=datetime.timedelta(seconds=seconds),
         pg_options=options,
     )
+
+
+def tell(what: str) -> None:
+    """Lets other ranks go on from ``wait_for(what)``."""
+    dist.FileStore(f"{os.environ['TEST_STORE']}.{what}", -1).set("told", "yes")
+
+
+def wait_for(what: str) -> None:
+    """Waits until some rank has called ``tell(what)``."""
+    store = dist.FileStore(f"{os.environ['TEST_STORE']}.{what}", -1)
+    store.wait(["told"], datetime.timedelta(seconds=60))
 
 
 def die() -> None:
