@@ -21,8 +21,8 @@ constexpr std::array<std::string_view, 8> kPythonVariables = {
     "CGX_ALGORITHM", "CGX_CACHE",        "CGX_CODEC", "CGX_COMPRESS_1D",
     "CGX_LIBRARY",   "CGX_MIN_ELEMENTS", "CGX_SEED",  "CGX_TRANSPORT"};
 // Read by our own scripts, tests and build, not by the library.
-constexpr std::array<std::string_view, 6> kForeignPrefixes = {"CGX_TEST_", "CGX_BUILD_", "CGX_WITH_",
-                                                              "CGX_BENCH_", "CGX_DEMO_", "CGX_NETNS_"};
+constexpr std::array<std::string_view, 6> kForeignPrefixes = {"CGX_TEST_",  "CGX_BUILD_", "CGX_WITH_",
+                                                              "CGX_BENCH_", "CGX_DEMO_",  "CGX_NETNS_"};
 
 constexpr int64_t kDefaultTimeoutMs = 300000;
 
