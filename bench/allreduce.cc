@@ -184,6 +184,7 @@ class Table {
 
 std::vector<json> parse_all(const std::vector<std::string>& lines) {
   std::vector<json> out;
+  out.reserve(lines.size());
   for (const std::string& line : lines) out.push_back(json::parse(line));
   return out;
 }

@@ -81,12 +81,12 @@ DeclaredBound::DeclaredBound(std::string_view spec, cgx_dtype dtype) : dtype_(dt
   const std::string_view name = outer.substr(0, colon);
   if (colon != outer.npos) parameters_ = parse_parameters(outer.substr(colon + 1));
 
-  static const std::map<std::string, Family, std::less<>> kFamilies = {
+  static const std::map<std::string, Family, std::less<>> families = {
       {"none", Family::kNone},         {"cast", Family::kCast},       {"maxmin", Family::kMaxMin},
       {"dither", Family::kDither},     {"natural", Family::kNatural}, {"natdither", Family::kNatDither},
       {"natural8", Family::kNatural8}, {"topk", Family::kTopK},       {"randk", Family::kRandK}};
-  const auto family = kFamilies.find(name);
-  if (family == kFamilies.end()) {
+  const auto family = families.find(name);
+  if (family == families.end()) {
     throw BenchError(
         fmt::format("codec \"{}\": its error bound is not known to cgx-bench; add it to bounds.cc "
                     "or measure with --check 0",
