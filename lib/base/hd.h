@@ -52,7 +52,7 @@ CGX_HD bool is_finite_bits(uint32_t u) { return (u & 0x7f800000u) != 0x7f800000u
 
 // Monotone map of non-NaN floats onto unsigned integers (-0 < +0): min and max fold on these, so
 // their result does not depend on the order of comparison.
-CGX_HD uint32_t sort_key(uint32_t u) { return (u & 0x80000000u) ? ~u : (u | 0x80000000u); }
+CGX_HD uint32_t sort_key(uint32_t u) { return u ^ ((0u - (u >> 31)) | 0x80000000u); }
 CGX_HD uint32_t from_sort_key(uint32_t k) { return (k & 0x80000000u) ? (k & 0x7fffffffu) : ~k; }
 
 }  // namespace cgx

@@ -49,8 +49,9 @@ Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}
-  Result(Status status) : status_(std::move(status)) {}
+  // Implicit, so that a function returns either a value or a Status.
+  Result(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
@@ -83,8 +84,10 @@ class [[nodiscard]] Result {
 
 #define CGX_CONCAT_INNER(a, b) a##b
 #define CGX_CONCAT(a, b) CGX_CONCAT_INNER(a, b)
+// NOLINTBEGIN(bugprone-macro-parentheses): `declaration` may be `auto x`.
 // CGX_ASSIGN_OR_RETURN(auto plan, make_plan(key));
 #define CGX_ASSIGN_OR_RETURN(declaration, expression)                                             \
   auto CGX_CONCAT(cgx_result_, __LINE__) = (expression);                                          \
   if (!CGX_CONCAT(cgx_result_, __LINE__).ok()) return CGX_CONCAT(cgx_result_, __LINE__).status(); \
   declaration = std::move(CGX_CONCAT(cgx_result_, __LINE__)).value()
+// NOLINTEND(bugprone-macro-parentheses)
