@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -91,6 +92,23 @@ class Netns(unittest.TestCase):
         self.assertEqual(len(leftovers(process.pid)), 3)
         self.assertEqual(netns("probe").returncode, 0)
         self.assertEqual(leftovers(process.pid), [])
+
+    def test_ranks_do_not_outlive_a_killed_script(self):
+        with tempfile.TemporaryDirectory() as directory:
+            pid_file = os.path.join(directory, "pid")
+            process = subprocess.Popen([sys.executable, NETNS, "train", "--ranks", "1", "--", "sh", "-c",
+                                        f"echo $$ > {pid_file}; echo up; exec sleep 100"],
+                                       stdout=subprocess.PIPE, text=True)
+            self.assertEqual(process.stdout.readline(), "up\n")
+            with open(pid_file) as file:
+                rank = int(file.read())
+            process.kill()
+            process.communicate()
+            deadline = time.monotonic() + 30
+            while os.path.exists(f"/proc/{rank}"):
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+        self.assertEqual(netns("probe").returncode, 0)  # and removes the namespaces
 
     def test_on_loopback_it_needs_no_namespaces(self):
         done = netns("train", "--ranks", "2", "--loopback", "--", "sh", "-c", "echo $RANK/$WORLD_SIZE $MASTER_ADDR")
