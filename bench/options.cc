@@ -118,7 +118,9 @@ void add_listed(const nlohmann::json& row, std::vector<std::string>& specs) {
   for (const nlohmann::json& parameter : row["params"]) {
     if (parameter["default"] != "") continue;
     std::istringstream choices(parameter["range"].get<std::string>());
-    for (std::string choice; std::getline(choices, choice, '|');) specs.push_back(name + ":" + choice);
+    for (std::string choice; std::getline(choices, choice, '|');) {
+      specs.push_back(fmt::format("{}:{}", name, choice));
+    }
     return;
   }
   specs.push_back(name);

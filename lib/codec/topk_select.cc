@@ -190,8 +190,8 @@ Bracket sample_bracket(const Input& input, size_t k) {
   };
   // A value that fills much of the input (zeros of a sparse gradient): collect what is above it only.
   if (reached() > 2 * rank + 32) ++bound;
-  const double share =
-      static_cast<double>(std::max(reached(), rank) * 5 / 4 + 16) / static_cast<double>(size);
+  const size_t enough = std::max(reached(), rank) * 5 / 4 + 16;
+  const double share = static_cast<double>(enough) / static_cast<double>(size);
   const size_t room = static_cast<size_t>(share * static_cast<double>(count));
   return {bound, std::clamp(room, std::min(k + kBlock, count), count)};
 }

@@ -23,7 +23,7 @@ Status Work::status() const {
   return status_;
 }
 
-void Work::finish(Status status) {
+void Work::finish(const Status& status) {
   {
     const std::lock_guard lock(mutex_);
     status_ = status;

@@ -24,7 +24,7 @@ class Work {
   Status status() const;
 
   // Ends it: first waiters see it, then the callback is called. Once.
-  void finish(Status status);
+  void finish(const Status& status);
 
  private:
   mutable std::mutex mutex_;

@@ -45,6 +45,7 @@ GlooBlock* GlooPool::take(size_t bytes) {
     free_.erase(std::next(found).base());
     free_bytes_ -= taken_.back()->wire_capacity();
   } else {
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): it does not see that the list owns it.
     std::unique_ptr<GlooBlock> block = GlooBlock::make(size_class, context_);
     if (block == nullptr) return nullptr;
     taken_.push_back(std::move(block));

@@ -22,7 +22,7 @@ constexpr int64_t kDrainMs = 50;  // for Gloo's thread to hand over what it has 
 
 }  // namespace
 
-GlooWatch::GlooWatch(int rank, std::vector<int> sockets, Store* store, std::string job)
+GlooWatch::GlooWatch(int rank, const std::vector<int>& sockets, Store* store, std::string job)
     : rank_(rank), store_(store), job_(std::move(job)), wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   for (const int socket : sockets) links_.push_back({socket, false, {}});
   thread_ = std::thread([this] { run(); });

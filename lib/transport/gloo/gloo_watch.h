@@ -33,7 +33,7 @@ enum class GlooVerdict { kNone, kTimedOut, kPeerClosed, kFailed };
 class GlooWatch {
  public:
   // `sockets`: a duplicate of the connection to each rank, owned; -1 for the own rank.
-  GlooWatch(int rank, std::vector<int> sockets, Store* store, std::string job);
+  GlooWatch(int rank, const std::vector<int>& sockets, Store* store, std::string job);
   ~GlooWatch();
   GlooWatch(const GlooWatch&) = delete;
   GlooWatch& operator=(const GlooWatch&) = delete;
