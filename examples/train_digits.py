@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from digits import Net, accuracy, load, shard
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 import cgx.torch
+from digits import Net, accuracy, load, shard
 
 BATCH = 64  # images a step, over all ranks
 HOOKS = {"gloo": default_hooks.allreduce_hook, "fp16-hook": default_hooks.fp16_compress_hook}
@@ -103,7 +103,7 @@ def attach(model: DistributedDataParallel, codec: str, clock: Clock) -> cgx.torc
 
 
 def save_gradients(model: DistributedDataParallel, batch, store: dict[str, np.ndarray], step: int) -> None:
-    """Keeps this rank's own gradient, before any averaging. fp16 holds it well: it is far above 6e-8, fp16's finest step."""
+    """Keeps this rank's own gradient, before any averaging, as fp16 (whose finest step is 6e-8)."""
     with model.no_sync():
         nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
     flat = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
@@ -185,14 +185,18 @@ def summary(result: dict) -> str:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--codec", default="maxmin:bits=4", help='a spec, "gloo" (fp32) or "fp16-hook" (both over Gloo)')
+    parser.add_argument(
+        "--codec", default="maxmin:bits=4", help='a spec, "gloo" (fp32) or "fp16-hook" (both over Gloo)'
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=300, help="of 64 images each")
     parser.add_argument("--lr", type=float, default=0.2)
     parser.add_argument("--momentum", type=float, default=0.0)
     parser.add_argument("--interface", help="count the bytes sent on this network interface")
     parser.add_argument("--json", type=Path, help="save the run here: every step's loss, bytes and times")
-    parser.add_argument("--save-gradients", type=Path, metavar="NPZ", help="save rank 0's gradients of three steps, as fp16")
+    parser.add_argument(
+        "--save-gradients", type=Path, metavar="NPZ", help="save rank 0's gradients of three steps, as fp16"
+    )
     return parser.parse_args()
 
 

@@ -37,7 +37,9 @@ class Rank:
     seconds: float = 0.0
 
 
-def _run(body: Callable[..., Any], rank: int, size: int, store: str, environment: dict[str, str], pipe: Connection) -> None:
+def _run(
+    body: Callable[..., Any], rank: int, size: int, store: str, environment: dict[str, str], pipe: Connection
+) -> None:
     os.environ.update({"GLOO_SOCKET_IFNAME": "lo", "CGX_SOCKET_IFNAME": "lo", **environment})
     os.environ.update({"TEST_STORE": store, "RANK": str(rank), "WORLD_SIZE": str(size)})
     begin = time.monotonic()
@@ -51,7 +53,7 @@ def _run(body: Callable[..., Any], rank: int, size: int, store: str, environment
 
 
 def run_all(size: int, body: Callable[[int, int], Any], timeout: float = 60, **environment: str) -> list[Rank]:
-    """Runs ``body(rank, size)`` in ``size`` processes and says how each ended. Kills what has not ended in ``timeout`` s."""
+    """Runs ``body(rank, size)`` in ``size`` processes and says how each ended. Kills what lasts beyond ``timeout`` s."""
     with tempfile.TemporaryDirectory() as directory:
         started = []
         for rank in range(size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def test_what_is_called_unbiased_is_right_on_average(spec):
         pytest.skip(f"{codec.spec} is biased, and says so")
     count, trials = 2048, 300
     x = _normal(count)
-    errors = np.stack([codec.decode(codec.encode(x, seed=seed), count) - x for seed in range(trials)]).astype(np.float64)
+    errors = np.stack([codec.decode(codec.encode(x, seed=seed), count) - x for seed in range(trials)]).astype(
+        np.float64
+    )
     # The mean of `trials` errors of mean 0 has 1/trials of their variance. Summed over the elements, it exceeds
     # twice its expectation with a negligible chance: there are 2048 of them (a few hundred in a sparse codec).
     assert (errors.mean(0) ** 2).sum() <= 2 * errors.var(0).sum() / trials + 1e-12 * (x**2).sum()
@@ -203,9 +206,12 @@ def test_a_missing_library_is_named():
 
 def _numpy_ranks(directory: str, code: str, size: int = 2) -> list[subprocess.Popen]:
     head = "import sys, numpy as np, cgx; rank = int(sys.argv[1]); "
-    head += f"comm = cgx.Communicator(rank, {size}, store='file:{directory}', job='numpy-{directory[-8:]}', timeout_ms=20000); "
+    head += f"comm = cgx.Communicator(rank, {size}, store='file:{directory}', "
+    head += f"job='numpy-{os.getpid()}-{directory[-3:]}', timeout_ms=20000); "
     return [
-        subprocess.Popen([sys.executable, "-c", head + code, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", head + code, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for rank in range(size)
     ]
 
@@ -213,7 +219,8 @@ def _numpy_ranks(directory: str, code: str, size: int = 2) -> list[subprocess.Po
 def test_a_communicator_sums_numpy_arrays(tmp_path):
     code = (
         "x = np.full(5000, rank + 1.0, np.float32); comm.allreduce(x, codec='maxmin:bits=4'); "
-        "i = comm.allreduce(np.array([rank, 5], np.int64)); a = comm.allreduce(np.ones(4, np.float32) * rank, op='avg'); "
+        "i = comm.allreduce(np.array([rank, 5], np.int64)); "
+        "a = comm.allreduce(np.ones(4, np.float32) * rank, op='avg'); "
         "print(set(x.tolist()), i.tolist(), a[0], comm.size, comm.stats()['collectives']); comm.close(); comm.close()"
     )
     for process in _numpy_ranks(str(tmp_path / "store-one"), code):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import ranks
+import importlib.metadata
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed._functional_collectives
 
 import cgx.torch
+import ranks
 
 
 def _input(rank: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -277,3 +282,44 @@ def _again_and_again(rank, size):
 
 def test_groups_are_made_and_destroyed_again_and_again():
     assert ranks.run(2, _again_and_again) == [[2.0] * 3] * 2
+
+
+def _debugged(rank, size):
+    dist.set_debug_level(dist.DebugLevel.DETAIL)
+    ranks.init("cgx", cgx.torch.Options(codec="maxmin:bits=8"))
+    tensor = torch.ones(50, 50)
+    dist.all_reduce(tensor)
+    compressed = cgx.torch.stats()["compressed"]["elements_compressed"]
+    dist.destroy_process_group()
+    return tensor[0, 0].item(), compressed
+
+
+def test_the_wrapper_of_debug_level_detail_is_looked_through():
+    assert ranks.run(2, _debugged) == [(2.0, 2500)] * 2
+
+
+def _mesh(rank, size):
+    ranks.init("cgx")
+    mesh = dist.init_device_mesh("cpu", (2, 2), mesh_dim_names=("replica", "shard"))
+    tensor = torch.full((50, 50), float(rank))
+    dist.all_reduce(tensor, group=mesh.get_group("shard"))
+    gathered = dist._functional_collectives.all_gather_tensor(torch.ones(3) * rank, 0, (mesh, 0))
+    values = tensor[0, 0].item(), gathered.tolist()[::3]
+    dist.destroy_process_group()
+    return values
+
+
+def test_device_meshes_and_functional_collectives():
+    assert ranks.run(4, _mesh) == [(1.0, [0.0, 2.0]), (1.0, [1.0, 3.0]), (5.0, [0.0, 2.0]), (5.0, [1.0, 3.0])]
+
+
+def test_pytorch_finds_the_installed_backend_by_itself(tmp_path):
+    if not importlib.metadata.entry_points(group="torch.distributed.backends", name="cgx"):
+        pytest.skip("the package is not installed, only on the path")
+    if torch.__version__ < (2, 14):
+        pytest.skip("PyTorch looks for backends since 2.14")
+    code = "import torch.distributed as d; "
+    code += f"d.init_process_group('cgx', init_method='file://{tmp_path}/s', rank=0, world_size=1); "
+    code += "print(d.get_backend()); d.destroy_process_group()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "cgx", done.stderr

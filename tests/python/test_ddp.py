@@ -1,11 +1,10 @@
-"""DistributedDataParallel with and without the hook: what is averaged, what is compressed, and that replicas stay equal."""
+"""DistributedDataParallel with and without the hook: averages, what is compressed, and replicas that stay equal."""
 
 from __future__ import annotations
 
 import functools
 
 import pytest
-import ranks
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -13,11 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 import cgx
 import cgx.torch
+import ranks
 
 
 def _model() -> nn.Module:
     torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(40, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 4))
+    return nn.Sequential(
+        nn.Linear(40, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 4)
+    )
 
 
 def _bits(model: nn.Module) -> bytes:

@@ -7,13 +7,13 @@ import functools
 import time
 
 import pytest
-import ranks
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import cgx.torch
+import ranks
 from cgx.torch._native import Layout
 
 _TRANSPORTS = ["shm", "gloo"]
@@ -200,7 +200,7 @@ def _bad_layouts(rank, size):
         "integer": torch.ones(100, dtype=torch.int64),
     }
     errors = {
-        name: _error_of(lambda: backend.allreduce_layout(tensor, layout, dist.ReduceOp.SUM))
+        name: _error_of(functools.partial(backend.allreduce_layout, tensor, layout, dist.ReduceOp.SUM))
         for name, tensor in tries.items()
     }
     errors["op"] = _error_of(lambda: backend.allreduce_layout(torch.ones(100), layout, dist.ReduceOp.MAX))

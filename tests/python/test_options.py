@@ -6,12 +6,12 @@ import functools
 import threading
 
 import pytest
-import ranks
 import torch
 import torch.distributed as dist
 
 import cgx
 import cgx.torch
+import ranks
 
 # maxmin of 8 bits over [0, 1) on two ranks: two roundings of the contributions and one of their sum, each below
 # one step, which is (1 - 0) / 255 for a contribution and 2 / 255 for the sum. (Owners' own parts are exact.)

@@ -30,7 +30,13 @@ def test_demo_moves_fewer_bytes_for_every_codec(tmp_path):
     rows = {row["name"]: row for row in json.loads((tmp_path / "demo.json").read_text())["rows"]}
     sent = {name: rows["Gloo fp32"]["bytes_a_step"] / row["bytes_a_step"] for name, row in rows.items()}
     # Ratios of the formats (32 / bits an element with metadata), less a tenth for TCP, hellos and biases.
-    expected = {"Gloo fp16 hook": 2.0, "natural": 3.56, "natural8": 4.0, "max-min 4 bits": 7.76, "natural dithering 4 bits": 7.88}
+    expected = {
+        "Gloo fp16 hook": 2.0,
+        "natural": 3.56,
+        "natural8": 4.0,
+        "max-min 4 bits": 7.76,
+        "natural dithering 4 bits": 7.88,
+    }
     for name, ratio in expected.items():
         assert sent[name] > 0.9 * ratio, f"{name}: {sent[name]:.2f} times fewer bytes than Gloo, {ratio} by its format"
     assert sent["top-k 1 %, no EF"] > 20

@@ -1,4 +1,7 @@
-"""Real training, three seeds: unbiased codecs and top-k with error feedback learn as fp32 does; top-k without does not."""
+"""Real training, three seeds: max-min and top-k with error feedback learn as fp32 does; top-k without does not.
+
+The other unbiased codecs do too: examples/README.md has the table. Here they would only cost time.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import digits
 import pytest
-import ranks
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import cgx.torch
+import digits
+import ranks
 
 _SEEDS = range(3)
 _STEPS, _BATCH, _LR = 300, 64, 0.2
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "train_digits.py"
-SPECS = ["natural", "natural8", "maxmin:bits=4", "natdither:bits=4", "topk:ratio=0.01+ef", "topk:ratio=0.01"]
+_TOP_K = "topk:ratio=0.01"
+_AS_GOOD = ["maxmin:bits=4", f"{_TOP_K}+ef"]
 
 
 def _train(spec: str | None, seed: int) -> float:
@@ -42,7 +46,7 @@ def _train(spec: str | None, seed: int) -> float:
 
 def _all(rank, size):
     ranks.init("cgx")
-    accuracies = {spec: [_train(spec, seed) for seed in _SEEDS] for spec in [None, *SPECS]}
+    accuracies = {spec: [_train(spec, seed) for seed in _SEEDS] for spec in [None, *_AS_GOOD, _TOP_K]}
     dist.destroy_process_group()
     return accuracies
 
@@ -50,7 +54,7 @@ def _all(rank, size):
 @pytest.fixture(scope="module")
 def accuracies() -> dict[str | None, list[float]]:
     """Final accuracy by spec and seed (None: fp32), equal on both ranks because their models are."""
-    ours, theirs = ranks.run(2, _all, timeout=600)
+    ours, theirs = ranks.run(2, _all, timeout=1200)
     assert ours == theirs
     print({spec: [f"{100 * a:.2f}" for a in row] for spec, row in ours.items()})
     return ours
@@ -60,7 +64,7 @@ def _noise(row: list[float]) -> float:
     return max(row) - min(row)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec != "topk:ratio=0.01"])
+@pytest.mark.parametrize("spec", _AS_GOOD)
 def test_accuracy_lies_within_the_spread_of_the_seeds(accuracies, spec):
     exact, ours = accuracies[None], accuracies[spec]
     # Means of three seeds, each of which moves by about the spread; one test image is 0.22 %.
@@ -68,7 +72,7 @@ def test_accuracy_lies_within_the_spread_of_the_seeds(accuracies, spec):
 
 
 def test_top_k_without_error_feedback_is_visibly_worse(accuracies):
-    without, with_feedback = accuracies["topk:ratio=0.01"], accuracies["topk:ratio=0.01+ef"]
+    without, with_feedback = accuracies[_TOP_K], accuracies[f"{_TOP_K}+ef"]
     assert max(without) < min(with_feedback)
     assert statistics.mean(without) < statistics.mean(with_feedback) - 0.02
 

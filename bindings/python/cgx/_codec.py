@@ -19,7 +19,9 @@ _MAX_UINT32 = (1 << 32) - 1
 def _dtype_code(dtype: Any) -> int:
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name not in _DTYPES:
-        raise TypeError(f"dtype {name}: codecs take float32, float16 and bfloat16 (convert with .astype(numpy.float32))")
+        raise TypeError(
+            f"dtype {name}: codecs take float32, float16 and bfloat16 (convert with .astype(numpy.float32))"
+        )
     return _DTYPES[name]
 
 
@@ -31,7 +33,8 @@ def _checked_input(array: Any) -> tuple[np.ndarray, int]:
         raise TypeError(f"dtype {array.dtype} is not in this machine's byte order (use .astype)")
     if not array.flags.c_contiguous:
         raise ValueError(
-            f"array of shape {array.shape} and strides {array.strides} is not C-contiguous (numpy.ascontiguousarray copies it)"
+            f"array of shape {array.shape} and strides {array.strides} is not C-contiguous "
+            "(numpy.ascontiguousarray copies it)"
         )
     return array, code
 
@@ -45,7 +48,12 @@ def _checked_count(count: int) -> int:
 
 
 def _random_key(seed: int, op: int, tensor: int, rank: int) -> RandomKey:
-    limits = {"seed": (seed, (1 << 64) - 1), "op": (op, _MAX_UINT32), "tensor": (tensor, _MAX_UINT32), "rank": (rank, 65535)}
+    limits = {
+        "seed": (seed, (1 << 64) - 1),
+        "op": (op, _MAX_UINT32),
+        "tensor": (tensor, _MAX_UINT32),
+        "rank": (rank, 65535),
+    }
     for name, (value, largest) in limits.items():
         if not 0 <= value <= largest:
             raise ValueError(f"{name} {value} must be 0 to {largest}")

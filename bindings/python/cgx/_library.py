@@ -78,10 +78,19 @@ class AllreduceArgs(ctypes.Structure):
 
 
 _COUNTERS = (
-    "collectives failed elements elements_compressed elements_raw elements_too_small elements_not_float "
-    "raw_bytes wire_bytes saturated non_finite"
-).split()
-_SECONDS = "encode_seconds decode_seconds wait_seconds".split()
+    "collectives",
+    "failed",
+    "elements",
+    "elements_compressed",
+    "elements_raw",
+    "elements_too_small",
+    "elements_not_float",
+    "raw_bytes",
+    "wire_bytes",
+    "saturated",
+    "non_finite",
+)
+_SECONDS = ("encode_seconds", "decode_seconds", "wait_seconds")
 
 
 class Stats(ctypes.Structure):

@@ -138,7 +138,9 @@ def _built_now(wanted: str, library: Path) -> Path:
                 print(f"cgx.torch: compiling for PyTorch, once, into {built.parent} ...", file=sys.stderr, flush=True)
                 build(built, library)
     except OSError as error:
-        raise BuildError(f"cgx.torch cannot write to its cache {cache}: {error}; set CGX_CACHE to another place") from error
+        raise BuildError(
+            f"cgx.torch cannot write to its cache {cache}: {error}; set CGX_CACHE to another place"
+        ) from error
     return built
 
 

@@ -22,7 +22,9 @@ _hooks: weakref.WeakSet[DdpHook] = weakref.WeakSet()
 class DdpHook:
     """The state of one model's hook. Making one is collective. ``report()`` says what travels how."""
 
-    def __init__(self, module: torch.nn.Module, policy: Policy, backend: ProcessGroupCgx, group: dist.ProcessGroup) -> None:
+    def __init__(
+        self, module: torch.nn.Module, policy: Policy, backend: ProcessGroupCgx, group: dist.ProcessGroup
+    ) -> None:
         backend.connect()
         self.backend = backend
         self._group = group
@@ -48,7 +50,7 @@ class DdpHook:
         return next(i for i, one in self._described.items() if one.name == name)
 
     def residual_norm(self, name: str) -> float:
-        """The L2 norm of the parameter's residuals on this rank; 0 where there is no error feedback. Not during a step."""
+        """The L2 norm of the parameter's residuals on this rank; 0 without error feedback. Not during a step."""
         return self.backend.residual_norm(self.tensor_id(name))
 
     def layout(self, parameters: list[torch.Tensor]) -> Layout:

@@ -69,8 +69,8 @@ def _plain_codec(spec: str | None) -> str:
     canonical = Codec(spec).spec
     if canonical.endswith("+ef"):
         raise ValueError(
-            f"codec {spec!r}: error feedback needs to know which tensor is reduced, which a plain all_reduce does not say; "
-            "use cgx.torch.ddp_hook"
+            f"codec {spec!r}: error feedback needs to know which tensor is reduced, which a plain all_reduce "
+            "does not say; use cgx.torch.ddp_hook"
         )
     return "" if canonical == "none" else canonical
 

@@ -46,8 +46,8 @@ class Policy:
     """Specs per parameter, for ``ddp_hook``.
 
     rules: (match, spec) pairs; the first that matches decides, whatever the size. ``match`` is a regular
-        expression searched in the name, or a function of a ``Parameter`` (name, shape, size, dim, dtype). A spec of None
-        (or "none") leaves the parameter uncompressed.
+        expression searched in the name, or a function of a ``Parameter`` (name, shape, size, dim, dtype). A spec of
+        None (or "none") leaves the parameter uncompressed.
     default: the spec where no rule matches. It leaves alone parameters of fewer than ``min_elements``
         elements and, unless ``compress_1d``, those of one dimension (biases, norms).
     A spec with "+ef" keeps a residual for each parameter. Raises ``cgx.Error`` for a wrong spec.
