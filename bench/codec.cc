@@ -22,20 +22,17 @@ enum Work { kEncode, kDecode, kCopy, kWorks };
 
 class CodecRun {
  public:
-  CodecRun(const Options& options, const Source& source, const std::string& spec, uint64_t bytes)
+  CodecRun(const Options& options, const std::vector<Buffer>& tensors, const std::string& spec)
       : options_(options),
-        source_(source),
+        tensors_(tensors),
         codec_(make_codec(spec)),
-        bytes_(bytes),
-        count_(bytes / dtype_bytes(options.dtype)) {
+        bytes_(tensors[0].bytes()),
+        count_(bytes_ / dtype_bytes(options.dtype)) {
     require_ok(cgx_codec_encoded_bytes(codec_.get(), options.dtype, count_, &block_bytes_), spec);
-    const int buffers = options.warm_cache ? 1 : rotation(bytes);
-    for (int b = 0; b < buffers; ++b) {
-      tensors_.emplace_back(bytes);
+    for (size_t b = 0; b < tensors_.size(); ++b) {
       blocks_.emplace_back(block_bytes_);
-      decoded_.emplace_back(std::max(count_ * sizeof(float), bytes));
-      source_.fill(0, b, 0, count_, options.dtype, tensors_.back().data());
-      encode(static_cast<size_t>(b), 0);
+      decoded_.emplace_back(std::max(count_ * sizeof(float), bytes_));
+      encode(b, 0);
     }
   }
 
@@ -141,13 +138,23 @@ class CodecRun {
   }
 
   const Options& options_;
-  const Source& source_;
+  const std::vector<Buffer>& tensors_;
   CodecPtr codec_;
   uint64_t bytes_, count_;
   uint64_t block_bytes_ = 0;
-  std::vector<Buffer> tensors_, blocks_, decoded_;
+  std::vector<Buffer> blocks_, decoded_;
   uint64_t turn_ = 0;
 };
+
+std::vector<Buffer> make_tensors(const Options& options, const Source& source, uint64_t bytes) {
+  const int buffers = options.warm_cache ? 1 : rotation(bytes);
+  std::vector<Buffer> out;
+  for (int b = 0; b < buffers; ++b) {
+    out.emplace_back(bytes);
+    source.fill(0, b, 0, bytes / dtype_bytes(options.dtype), options.dtype, out.back().data());
+  }
+  return out;
+}
 
 void print(const std::vector<Column>& columns, const json& row, const std::string& name) {
   const auto number = [&](const char* key) {
@@ -191,8 +198,9 @@ int run_codec(const Options& options) {
   json rows = json::array();
   uint64_t wrong = 0;
   for (const uint64_t bytes : all_sizes) {
+    const std::vector<Buffer> tensors = make_tensors(options, source, bytes);
     for (const std::string& spec : options.codecs) {
-      json row = CodecRun(options, source, spec, bytes).measure();
+      json row = CodecRun(options, tensors, spec).measure();
       row["name"] = spec;
       print(columns, row, spec);
       wrong += row["wrong"].is_null() ? 0 : row["wrong"].get<uint64_t>();
