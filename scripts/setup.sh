@@ -64,6 +64,6 @@ build() {
 
 install_package() {
   changed build/.package lib include bindings cmake pyproject.toml CMakeLists.txt || return 0
-  run "pip install cgx" "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=build/wheel .
+  run "pip install cgx" "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=build/wheel .
   touch build/.package
 }
