@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <numbers>
 
 namespace cgx::bench {
@@ -42,37 +43,6 @@ uint64_t mixed(uint64_t a, uint64_t b) {
   return next(state);
 }
 
-std::vector<float> read_npy(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string head(10, '\0');
-  if (!file.read(head.data(), 10) || head.compare(0, 6, "\x93NUMPY") != 0) {
-    throw UsageError(fmt::format("--data {}: cannot be read as a .npy file", path));
-  }
-  uint32_t header_bytes = static_cast<uint8_t>(head[8]) | uint32_t{static_cast<uint8_t>(head[9])} << 8;
-  if (head[6] != 1) {  // version 2 and 3 have four bytes of length
-    std::string more(2, '\0');
-    file.read(more.data(), 2);
-    header_bytes |= uint32_t{static_cast<uint8_t>(more[0])} << 16 | uint32_t{static_cast<uint8_t>(more[1])}
-                                                                        << 24;
-  }
-  std::string header(std::min(header_bytes, 1u << 20), '\0');
-  file.read(header.data(), static_cast<std::streamsize>(header.size()));
-  if (!file || header.find("'<f4'") == std::string::npos) {
-    throw UsageError(fmt::format("--data {}: expected little-endian float32 ('<f4')", path));
-  }
-  const std::streamoff begin = file.tellg();
-  file.seekg(0, std::ios::end);
-  std::vector<float> values(static_cast<size_t>(file.tellg() - begin) / sizeof(float));
-  file.seekg(begin);
-  file.read(reinterpret_cast<char*>(values.data()),
-            static_cast<std::streamsize>(values.size() * sizeof(float)));
-  if (!file || values.empty()) throw UsageError(fmt::format("--data {}: holds no values", path));
-  if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) {
-    throw UsageError(fmt::format("--data {}: holds values that are not finite", path));
-  }
-  return values;
-}
-
 uint16_t half_bits(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
@@ -96,6 +66,51 @@ double half_value(uint16_t bits) {
 uint16_t bfloat_bits(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// What is left of a file, as values of type `Element`; nothing where it cannot be read.
+template <typename Element, typename Convert>
+std::vector<float> read_rest(std::ifstream& file, Convert&& one) {
+  const std::streamoff begin = file.tellg();
+  file.seekg(0, std::ios::end);
+  std::vector<Element> elements(static_cast<size_t>(file.tellg() - begin) / sizeof(Element));
+  file.seekg(begin);
+  file.read(reinterpret_cast<char*>(elements.data()),
+            static_cast<std::streamsize>(elements.size() * sizeof(Element)));
+  if (!file) return {};
+  std::vector<float> values(elements.size());
+  std::transform(elements.begin(), elements.end(), values.begin(),
+                 [&](Element x) { return static_cast<float>(one(x)); });
+  return values;
+}
+
+std::vector<float> read_npy(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string head(10, '\0');
+  if (!file.read(head.data(), 10) || head.compare(0, 6, "\x93NUMPY") != 0) {
+    throw UsageError(fmt::format("--data {}: cannot be read as a .npy file", path));
+  }
+  uint32_t header_bytes = static_cast<uint8_t>(head[8]) | uint32_t{static_cast<uint8_t>(head[9])} << 8;
+  if (head[6] != 1) {  // version 2 and 3 have four bytes of length
+    std::string more(2, '\0');
+    file.read(more.data(), 2);
+    header_bytes |= uint32_t{static_cast<uint8_t>(more[0])} << 16 | uint32_t{static_cast<uint8_t>(more[1])}
+                                                                        << 24;
+  }
+  std::string header(std::min(header_bytes, 1u << 20), '\0');
+  file.read(header.data(), static_cast<std::streamsize>(header.size()));
+  const bool halves = header.find("'<f2'") != std::string::npos;
+  if (!file || (!halves && header.find("'<f4'") == std::string::npos)) {
+    throw UsageError(
+        fmt::format("--data {}: expected little-endian float32 or float16 ('<f4', '<f2')", path));
+  }
+  std::vector<float> values =
+      halves ? read_rest<uint16_t>(file, half_value) : read_rest<float>(file, std::identity{});
+  if (values.empty()) throw UsageError(fmt::format("--data {}: holds no values", path));
+  if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) {
+    throw UsageError(fmt::format("--data {}: holds values that are not finite", path));
+  }
+  return values;
 }
 
 template <typename Out, typename Convert>

@@ -16,7 +16,7 @@ namespace cgx::bench {
 class Source {
  public:
   // "random": independent normal values, standard deviation 1 (for integers 100). Else a .npy file of
-  // float32 values, read round and round from a different place for each rank and buffer.
+  // float32 or float16 values, read round and round from a different place for each rank and buffer.
   Source(const std::string& data, uint64_t seed);
 
   // Elements [first, first + count) of a rank's buffer, in `dtype`.

@@ -64,7 +64,7 @@ po::options_description shared_table(Options& options, Raw& raw) {
       ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                //
       ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")         //
       ("data", po::value(&options.data)->default_value("random"),
-       "random (normal), or a .npy file of float32 values")  //
+       "random (normal), or a .npy file of float32 or float16 values")  //
       ("json", po::value(&options.json_path), "write the rows to this file as well");
   return table;
 }

@@ -19,5 +19,5 @@ else()
             --directory ${prebuilt} --library $<TARGET_FILE:cgx>
     COMMENT "cgx.torch for the PyTorch of ${Python_EXECUTABLE}" VERBATIM)
   add_dependencies(cgx_torch_prebuilt cgx)
-  install(DIRECTORY ${prebuilt}/ DESTINATION torch/prebuilt COMPONENT wheel PATTERN "*.lock" EXCLUDE)
+  install(DIRECTORY ${prebuilt}/ DESTINATION torch/prebuilt COMPONENT wheel FILES_MATCHING PATTERN "_shim.so")
 endif()

@@ -102,13 +102,13 @@ def attach(model: DistributedDataParallel, codec: str, clock: Clock) -> cgx.torc
     return hook
 
 
-def save_gradients(model: DistributedDataParallel, batch, store: dict[str, np.ndarray], step: int) -> None:
-    """Keeps this rank's own gradient, before any averaging, as fp16 (whose finest step is 6e-8)."""
+def own_gradient(model: DistributedDataParallel, batch) -> np.ndarray:
+    """This rank's own gradient, before any averaging, flat, as fp16 (whose finest step is 6e-8)."""
     with model.no_sync():
         nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
     flat = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    store[f"step_{step}"] = flat.to(torch.float16).numpy()
     model.zero_grad()
+    return flat.to(torch.float16).numpy()
 
 
 def replicas_identical(model: nn.Module) -> bool:
@@ -130,12 +130,12 @@ def train(arguments: argparse.Namespace) -> dict:
     parameters = sum(p.numel() for p in model.parameters())
     sent = BytesSent(arguments.codec, arguments.interface, parameters)
     optimizer = torch.optim.SGD(model.parameters(), lr=arguments.lr, momentum=arguments.momentum)
-    gradients: dict[str, np.ndarray] = {}
+    gradients = []
     rows, losses = [], []
     batches = shard(examples, rank, size, BATCH // size, seed=1000 + arguments.seed)
     for step, batch in enumerate(itertools.islice(batches, arguments.steps)):
         if arguments.save_gradients and step in (0, arguments.steps // 8, arguments.steps - 1):
-            save_gradients(model, batch, gradients, step)
+            gradients.append(own_gradient(model, batch))
         begin = time.perf_counter()
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
@@ -149,8 +149,7 @@ def train(arguments: argparse.Namespace) -> dict:
     for row, value in zip(rows, (mean_losses / size).tolist(), strict=True):
         row["loss"] = value
     if arguments.save_gradients and rank == 0:
-        sizes = {name: list(p.shape) for name, p in model.module.named_parameters()}
-        np.savez_compressed(arguments.save_gradients, layout=json.dumps(sizes), **gradients)
+        np.save(arguments.save_gradients, np.stack(gradients))
     return {
         "codec": arguments.codec,
         "ranks": size,
@@ -195,7 +194,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--interface", help="count the bytes sent on this network interface")
     parser.add_argument("--json", type=Path, help="save the run here: every step's loss, bytes and times")
     parser.add_argument(
-        "--save-gradients", type=Path, metavar="NPZ", help="save rank 0's gradients of three steps, as fp16"
+        "--save-gradients", type=Path, metavar="NPY", help="save rank 0's gradients of three steps, a row each, as fp16"
     )
     return parser.parse_args()
 

@@ -53,7 +53,7 @@ def _run(
 
 
 def run_all(size: int, body: Callable[[int, int], Any], timeout: float = 60, **environment: str) -> list[Rank]:
-    """Runs ``body(rank, size)`` in ``size`` processes and says how each ended. Kills what lasts beyond ``timeout`` s."""
+    """Runs ``body(rank, size)`` in ``size`` processes and says how each ended. Kills what outlasts ``timeout`` s."""
     with tempfile.TemporaryDirectory() as directory:
         started = []
         for rank in range(size):

@@ -1,7 +1,4 @@
-"""Real training, three seeds: max-min and top-k with error feedback learn as fp32 does; top-k without does not.
-
-The other unbiased codecs do too: examples/README.md has the table. Here they would only cost time.
-"""
+"""Real training, three seeds: unbiased codecs and top-k with error feedback learn as fp32; top-k without does not."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _SEEDS = range(3)
 _STEPS, _BATCH, _LR = 300, 64, 0.2
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "train_digits.py"
 _TOP_K = "topk:ratio=0.01"
-_AS_GOOD = ["maxmin:bits=4", f"{_TOP_K}+ef"]
+_AS_GOOD = ["natural", "natural8", "maxmin:bits=4", "natdither:bits=4", f"{_TOP_K}+ef"]
 
 
 def _train(spec: str | None, seed: int) -> float:

@@ -175,7 +175,11 @@ def _main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--library", type=Path, required=True, help="the libcgx.so to link to")
     arguments = parser.parse_args()
-    target = arguments.directory / key() / f"{_MODULE}.so"
+    wanted = key()
+    for other in arguments.directory.glob("*"):
+        if other.name != wanted:
+            shutil.rmtree(other)  # for another PyTorch, or from older sources
+    target = arguments.directory / wanted / f"{_MODULE}.so"
     if not target.is_file():
         build(target, arguments.library)
     print(target)
