@@ -322,7 +322,7 @@ Result<LocalHub*> find_hub(const TransportConfig& config) {
     return hub.release();
   }
   CGX_ASSIGN_OR_RETURN(const std::string address, config.store->get(key, config.timeout_ms));
-  // Rank 0 wrote it, and is a thread of this process.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): written by rank 0, a thread of this process.
   return reinterpret_cast<LocalHub*>(static_cast<uintptr_t>(std::strtoull(address.c_str(), nullptr, 10)));
 }
 

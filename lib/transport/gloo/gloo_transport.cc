@@ -36,7 +36,7 @@ GlooTransport::GlooTransport(const TransportConfig& config, GlooMesh mesh)
       context_(std::move(mesh.context)),
       pool_(context_.get()),
       links_(static_cast<size_t>(config.size)),
-      watch_(config.rank, std::move(mesh.sockets), config.store, config.job) {}
+      watch_(config.rank, mesh.sockets, config.store, config.job) {}
 
 GlooTransport::~GlooTransport() = default;
 
