@@ -19,6 +19,7 @@ MORE_SPECS = ["maxmin:bits=1", "maxmin:bits=8,bucket=0", "maxmin:bits=3,rounding
               "dither:bits=8,norm=1,bucket=64", "natdither:bits=3,norm=2,bucket=0", "topk:ratio=0.05|natural",
               "maxmin:bits=4+ef", "topk:ratio=0.05+ef"]  # the last two: collectives only
 QUICK = ["--rounds", "2", "-n", "2"]
+GRADIENTS = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "data", "digits_gradients.npy")
 
 
 def run(*words, status=0, json_rows=True):
@@ -49,6 +50,10 @@ class Codec(unittest.TestCase):
             self.assertEqual(row["wrong"], 0, row["codec"])
             self.assertAlmostEqual(row["ratio"], row["size_bytes"] / row["encoded_bytes"])
             self.assertLessEqual(row["encoded_bytes"], row["size_bytes"])
+
+    def test_real_gradients_stay_within_every_codecs_bound(self):
+        document, _ = run("codec", "-b", "256K", "--data", GRADIENTS, *QUICK, "--codec", "all")
+        self.assertEqual(document["out_of_bounds"], 0)
 
     def test_unbiased_codecs_have_small_z_scores_and_biased_ones_large(self):
         # 2^20 elements. Unbiased: a standard normal number, beyond 6 once in 10^9. top-k drops: every error points
