@@ -57,11 +57,9 @@ def test_a_spec_is_printed_back_and_means_the_same(spec):
     assert cgx.Codec(codec.spec).encode(x, seed=5) == codec.encode(x, seed=5)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if cgx.Codec(spec).unbiased])
 def test_what_is_called_unbiased_is_right_on_average(spec):
     codec = cgx.Codec(spec)
-    if not codec.unbiased:
-        pytest.skip(f"{codec.spec} is biased, and says so")
     count, trials = 2048, 300
     x = _normal(count)
     errors = np.stack([codec.decode(codec.encode(x, seed=seed), count) - x for seed in range(trials)]).astype(

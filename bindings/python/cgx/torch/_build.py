@@ -162,8 +162,8 @@ def load(library: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"cgx.torch.{_MODULE}", path)
     if spec is None or spec.loader is None:
         raise BuildError(f"{path} is not a Python module")
-    module = importlib.util.module_from_spec(spec)
     try:
+        module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except ImportError as error:
         raise BuildError(f"{path} does not load ({error}); delete {path.parent} to have it built again") from error
