@@ -138,7 +138,16 @@ Status Communicator::allreduce(AllreduceCall call) {
 Result<std::shared_ptr<Work>> Communicator::allreduce_async(AllreduceCall call, Work::Done done) {
   CGX_RETURN_IF_ERROR(check(call));
   auto work = std::make_shared<Work>(std::move(done));
-  CGX_RETURN_IF_ERROR(worker_->push([this, work, call = std::move(call)] { work->finish(execute(call)); }));
+  ++unfinished_;
+  Status queued = worker_->push([this, work, call = std::move(call)] {
+    const Status status = execute(call);
+    --unfinished_;  // before anybody hears of the end, and may ask for residuals
+    work->finish(status);
+  });
+  if (!queued.ok()) {
+    --unfinished_;
+    return queued;
+  }
   return work;
 }
 
@@ -248,7 +257,7 @@ CommunicatorStats Communicator::stats() const {
 }
 
 Status Communicator::require_idle(const char* what) const {
-  if (worker_->idle()) return Status();
+  if (unfinished_ == 0) return Status();
   return error(Code::kInvalidArgument, "{} while work is outstanding: wait for it first", what);
 }
 

@@ -108,6 +108,7 @@ class Communicator {
   bool aborted_ = false;
   CommunicatorStats stats_;
 
+  std::atomic<int> unfinished_{0};  // queued or running operations; a running callback is not one
   std::unique_ptr<Worker> worker_;
 };
 
