@@ -141,9 +141,15 @@ Result<Layout> Layout::uniform(DType dtype, uint64_t count, const CodecSpec& spe
 }
 
 std::vector<Piece> Layout::pieces(uint64_t begin, uint64_t end) const {
-  CGX_CHECK(begin <= end && end <= count_);
   std::vector<Piece> out;
-  if (begin == end) return out;
+  pieces(begin, end, &out);
+  return out;
+}
+
+void Layout::pieces(uint64_t begin, uint64_t end, std::vector<Piece>* out) const {
+  CGX_CHECK(begin <= end && end <= count_);
+  out->clear();
+  if (begin == end) return;
   uint64_t wire = 0;
   for (size_t i = segment_at(segments_, begin); i < segments_.size() && segments_[i].offset < end; ++i) {
     const Segment& s = segments_[i];
@@ -157,9 +163,8 @@ std::vector<Piece> Layout::pieces(uint64_t begin, uint64_t end) const {
     p.wire_offset = wire;
     p.wire_bytes = encoded_bytes(s.spec, dtype_, p.end - p.begin);
     wire += p.wire_bytes;
-    out.push_back(p);
+    out->push_back(p);
   }
-  return out;
 }
 
 uint64_t Layout::wire_bytes(uint64_t begin, uint64_t end) const {

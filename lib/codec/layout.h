@@ -48,6 +48,7 @@ class Layout {
 
   // The pieces of [begin, end) with their places in the message. Both ends must be cuts.
   std::vector<Piece> pieces(uint64_t begin, uint64_t end) const;
+  void pieces(uint64_t begin, uint64_t end, std::vector<Piece>* out) const;  // replaces what is in `out`
   uint64_t wire_bytes(uint64_t begin, uint64_t end) const;
 
   // The smallest place >= at where the tensor may be cut between ranks: a segment's end, or a multiple

@@ -6,6 +6,8 @@
 
 #include "base/float_env.h"
 #include "codec/value_block.h"
+#include "plan/builder.h"
+#include "plan/parallel.h"
 #include "plan/reduce.h"
 
 namespace cgx {
@@ -14,6 +16,8 @@ namespace {
 
 // Elements summed, encoded and decoded at a time: the sum and what is decoded of it stay in L1 or L2.
 constexpr uint64_t kTile = 8192;
+// Elements that are worth the waking of another thread.
+constexpr uint64_t kPerThread = 16384;
 
 // Adds the time it lives to a total.
 class Timer {
@@ -45,6 +49,8 @@ class Runner {
  private:
   using Op = Step::Op;
 
+  using Scratch = Workspace::Scratch;
+
   // One piece of a step's range, with all that is known of it.
   struct Part {
     const Segment& segment;
@@ -65,19 +71,25 @@ class Runner {
 
   template <typename Each>
   Status each_part(const Step& step, Each each);
-  Status encode_part(const Step& step, const Part& part);
-  Status decode_part(const Step& step, const Part& part);
-  void reduce_raw_part(const Step& step, const Part& part);
-  Status reduce_part(const Step& step, const Part& part);
-  Status sum_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum);
-  Status add_own(const Step& step, const Part& part, uint64_t begin, uint64_t count, bool first, float* sum);
-  Status encode_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum);
+  // Calls work(part, begin, end, scratch) for ranges of the piece's elements that together are all of it:
+  // one, or one a thread. No two calls write the same bytes, and where the cuts lie cannot be seen in any.
+  template <typename Work>
+  Status split(const Part& part, Work work);
+  Status encode_range(const Step& step, const Part& part, Range range, Scratch& scratch);
+  Status decode_range(const Step& step, const Part& part, Range range, Scratch& scratch);
+  void reduce_raw_range(const Step& step, const Part& part, Range range, Scratch& scratch);
+  Status reduce_range(const Step& step, const Part& part, Range range, Scratch& scratch);
+  Status sum_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
+  Status add_own(const Step& step, const Part& part, Range tile, bool first, Scratch& scratch, float* sum);
+  Status encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
   Status encode_sparse_half(const Part& part, float* sum, const BlockContext& context, Residual residual,
-                            uint8_t* block);
-  Status store_tile(const Part& part, const uint8_t* block, uint64_t begin, uint64_t count);
+                            Scratch& scratch, uint8_t* block);
+  Status store_tile(const Part& part, const uint8_t* block, Range tile, Scratch& scratch);
 
   uint64_t tile_of(const Part& part) const;
-  BlockContext context(const Step& step, const Part& part, uint64_t begin) const;
+  uint64_t bytes_before(const Part& part, uint64_t begin) const;
+  void add(const RunStats& one, size_t parts);
+  BlockContext context(const Step& step, const Part& part, uint64_t begin, Scratch& scratch) const;
   static const float* from(const float* residual, uint64_t at) { return residual ? residual + at : nullptr; }
   static float* from(float* residual, uint64_t at) { return residual ? residual + at : nullptr; }
   static float* reserve(std::vector<float>& floats, uint64_t count);
@@ -190,7 +202,8 @@ Status Runner::receive(const Step& step) {
 
 template <typename Each>
 Status Runner::each_part(const Step& step, Each each) {
-  for (const Piece& piece : layout_.pieces(step.begin, step.end)) {
+  layout_.pieces(step.begin, step.end, &work_.pieces);
+  for (const Piece& piece : work_.pieces) {
     const Segment& segment = layout_.segments()[piece.segment];
     SegmentResidual residual;
     if (!args_.residuals.empty()) residual = args_.residuals[piece.segment];
@@ -223,31 +236,76 @@ Status Runner::corrupt(const Step& step, const Status& problem) const {
   return error(problem.code(), "elements [{}, {}){}: {}", step.begin, step.end, senders, problem.message());
 }
 
-BlockContext Runner::context(const Step& step, const Part& part, uint64_t begin) const {
+template <typename Work>
+Status Runner::split(const Part& part, Work work) {
+  const uint64_t granule = part.raw ? kGroup : cgx::granule(part.segment.spec);
+  const size_t threads = args_.parallel == nullptr ? 1 : args_.parallel->threads();
+  const size_t parts = granule == 0 ? 1 : std::min<size_t>(threads, part.count / kPerThread);
+  work_.scratch.resize(std::max(work_.scratch.size(), std::max<size_t>(parts, 1)));
+  if (parts <= 1) {
+    work_.scratch[0].stats = {};
+    CGX_RETURN_IF_ERROR(work(Range{0, part.count}, work_.scratch[0]));
+    add(work_.scratch[0].stats, 1);
+    return {};
+  }
+  const auto cut = [&](size_t i) {
+    const uint64_t at = part.count * i / parts;
+    return i == parts ? part.count : (at + granule - 1) / granule * granule;
+  };
+  args_.parallel->run(parts, [&](size_t i) {
+    Scratch& scratch = work_.scratch[i];
+    scratch.stats = {};
+    scratch.status = {};
+    const Range range{std::min(cut(i), part.count), std::min(cut(i + 1), part.count)};
+    if (!range.empty()) scratch.status = work(range, scratch);
+  });
+  for (size_t i = 0; i < parts; ++i) {
+    CGX_RETURN_IF_ERROR(std::move(work_.scratch[i].status));
+    add(work_.scratch[i].stats, parts);
+  }
+  return {};
+}
+
+// What a thread of `parts` counted; their times overlap.
+void Runner::add(const RunStats& one, size_t parts) {
+  stats_.counts.elements += one.counts.elements;
+  stats_.counts.saturated += one.counts.saturated;
+  stats_.counts.non_finite += one.counts.non_finite;
+  stats_.encode_seconds += one.encode_seconds / static_cast<double>(parts);
+  stats_.decode_seconds += one.decode_seconds / static_cast<double>(parts);
+}
+
+BlockContext Runner::context(const Step& step, const Part& part, uint64_t begin, Scratch& scratch) const {
   BlockContext context;
   context.key = args_.key;
   context.key.tensor = part.segment.tensor_id;
   context.key.stage = step.stage;
   context.first = part.piece.in_segment + begin;
-  context.counts = &stats_.counts;
+  context.counts = &scratch.stats.counts;
   return context;
 }
 
 Status Runner::encode(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
   const Timer timer(stats_.encode_seconds);
-  return each_part(step, [&](const Part& part) { return encode_part(step, part); });
+  return each_part(step, [&](const Part& part) {
+    return split(part, [&](Range range, Scratch& s) { return encode_range(step, part, range, s); });
+  });
 }
 
-Status Runner::encode_part(const Step& step, const Part& part) {
+Status Runner::encode_range(const Step& step, const Part& part, Range range, Scratch& scratch) {
+  const uint64_t count = range.end - range.begin;
   uint8_t* out = block(step.message, part);
   if (part.raw) {
-    std::memcpy(out, x(part.piece.begin), part.count * element_bytes_);
+    std::memcpy(out + range.begin * element_bytes_, x(part.piece.begin + range.begin),
+                count * element_bytes_);
     return {};
   }
-  const Residual residual{part.residual.contribution_before, part.residual.contribution_after};
-  return cgx::encode(part.segment.spec, dtype_, x(part.piece.begin), part.count, context(step, part, 0),
-                     residual, out);
+  const Residual residual{from(part.residual.contribution_before, range.begin),
+                          from(part.residual.contribution_after, range.begin)};
+  return cgx::encode(part.segment.spec, dtype_, x(part.piece.begin + range.begin), count,
+                     context(step, part, range.begin, scratch), residual,
+                     out + bytes_before(part, range.begin));
 }
 
 Status Runner::forward(const Step& step) {
@@ -260,28 +318,32 @@ Status Runner::forward(const Step& step) {
 
 Status Runner::decode(const Step& step) {
   const Timer timer(stats_.decode_seconds);
-  return each_part(step, [&](const Part& part) { return decode_part(step, part); });
+  return each_part(step, [&](const Part& part) {
+    return split(part, [&](Range range, Scratch& s) { return decode_range(step, part, range, s); });
+  });
 }
 
-Status Runner::decode_part(const Step& step, const Part& part) {
+Status Runner::decode_range(const Step& step, const Part& part, Range range, Scratch& scratch) {
   const uint8_t* in = block(step.message, part);
   if (part.raw) {
-    std::memcpy(y(part.piece.begin), in, part.count * element_bytes_);
+    std::memcpy(y(part.piece.begin + range.begin), in + range.begin * element_bytes_,
+                (range.end - range.begin) * element_bytes_);
     return {};
   }
   const uint64_t tile = dtype_ == DType::kF32 ? part.count : tile_of(part);
-  for (uint64_t begin = 0; begin < part.count; begin += tile) {
-    CGX_RETURN_IF_ERROR(store_tile(part, in, begin, std::min(tile, part.count - begin)));
+  for (uint64_t begin = range.begin; begin < range.end; begin += tile) {
+    CGX_RETURN_IF_ERROR(store_tile(part, in, {begin, std::min(begin + tile, range.end)}, scratch));
   }
   return {};
 }
 
-// y <- elements [begin, begin + count) of a piece's block.
-Status Runner::store_tile(const Part& part, const uint8_t* block, uint64_t begin, uint64_t count) {
-  uint8_t* out = y(part.piece.begin + begin);
+// y <- the tile's elements of a piece's block.
+Status Runner::store_tile(const Part& part, const uint8_t* block, Range tile, Scratch& scratch) {
+  uint8_t* out = y(part.piece.begin + tile.begin);
+  const uint64_t count = tile.end - tile.begin;
   const bool direct = dtype_ == DType::kF32;
-  float* values = direct ? reinterpret_cast<float*>(out) : reserve(work_.values, count);
-  CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, block, part.count, begin, begin + count,
+  float* values = direct ? reinterpret_cast<float*>(out) : reserve(scratch.values, count);
+  CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, block, part.count, tile.begin, tile.end,
                                        Into::kAssign, values));
   if (!direct) store_rounded(dtype_, values, count, out);
   return {};
@@ -290,24 +352,27 @@ Status Runner::store_tile(const Part& part, const uint8_t* block, uint64_t begin
 Status Runner::reduce(const Step& step) {
   if (step.op == Op::kReduceEncode) CGX_RETURN_IF_ERROR(acquire(step));
   return each_part(step, [&](const Part& part) {
-    if (!part.raw) return reduce_part(step, part);
-    const Timer timer(stats_.decode_seconds);
-    reduce_raw_part(step, part);
-    return Status();
+    return split(part, [&](Range range, Scratch& scratch) {
+      if (!part.raw) return reduce_range(step, part, range, scratch);
+      const Timer timer(scratch.stats.decode_seconds);
+      reduce_raw_range(step, part, range, scratch);
+      return Status();
+    });
   });
 }
 
-void Runner::reduce_raw_part(const Step& step, const Part& part) {
-  work_.inputs.clear();
+void Runner::reduce_raw_range(const Step& step, const Part& part, Range range, Scratch& scratch) {
+  const uint64_t skip = range.begin * element_bytes_;
+  scratch.inputs.clear();
   for (uint32_t input : step.inputs) {
     const uint8_t* elements = input == kOwnInput ? x(part.piece.begin) : block(input, part);
-    work_.inputs.push_back(elements);
+    scratch.inputs.push_back(elements + skip);
   }
   const bool into_y = step.op == Op::kReduce || step.last;
-  RawSum sum{dtype_, args_.op, into_y ? args_.scale : 1, work_.inputs, nullptr, nullptr};
-  sum.out = step.op == Op::kReduce ? y(part.piece.begin) : block(step.message, part);
-  if (step.last) sum.copy = y(part.piece.begin);
-  reduce_raw(sum, part.count);
+  RawSum sum{dtype_, args_.op, into_y ? args_.scale : 1, scratch.inputs, nullptr, nullptr};
+  sum.out = (step.op == Op::kReduce ? y(part.piece.begin) : block(step.message, part)) + skip;
+  if (step.last) sum.copy = y(part.piece.begin) + skip;
+  reduce_raw(sum, range.end - range.begin);
 }
 
 uint64_t Runner::tile_of(const Part& part) const {
@@ -315,37 +380,43 @@ uint64_t Runner::tile_of(const Part& part) const {
   return granule == 0 ? part.count : granule * std::max<uint64_t>(1, kTile / granule);
 }
 
+// Where element `begin` of a piece's block is encoded; a multiple of the granule.
+uint64_t Runner::bytes_before(const Part& part, uint64_t begin) const {
+  return begin == 0 ? 0 : encoded_bytes(part.segment.spec, dtype_, begin);
+}
+
 // Sums, rounds and stores a tile at a time: the sum never leaves the cache.
-Status Runner::reduce_part(const Step& step, const Part& part) {
-  const uint64_t tile = tile_of(part);
+Status Runner::reduce_range(const Step& step, const Part& part, Range range, Scratch& scratch) {
+  const uint64_t length = tile_of(part);
   const bool into_y = step.op == Op::kReduce;
   const bool reads_x = std::find(step.inputs.begin(), step.inputs.end(), kOwnInput) != step.inputs.end();
-  for (uint64_t begin = 0; begin < part.count; begin += tile) {
-    const uint64_t count = std::min(tile, part.count - begin);
+  for (uint64_t begin = range.begin; begin < range.end; begin += length) {
+    const Range tile{begin, std::min(begin + length, range.end)};
+    const uint64_t count = tile.end - tile.begin;
     uint8_t* out = y(part.piece.begin + begin);
     const bool direct = into_y && !reads_x && dtype_ == DType::kF32;
-    float* sum = direct ? reinterpret_cast<float*>(out) : reserve(work_.sum, count);
+    float* sum = direct ? reinterpret_cast<float*>(out) : reserve(scratch.sum, count);
     {
-      const Timer timer(stats_.decode_seconds);
-      CGX_RETURN_IF_ERROR(sum_tile(step, part, begin, count, sum));
+      const Timer timer(scratch.stats.decode_seconds);
+      CGX_RETURN_IF_ERROR(sum_tile(step, part, tile, scratch, sum));
       if ((into_y || step.last) && args_.scale != 1) scale_by(sum, args_.scale, count);
       if (into_y && !direct) store_rounded(dtype_, sum, count, out);
     }
     if (into_y) continue;
-    const Timer timer(stats_.encode_seconds);
-    CGX_RETURN_IF_ERROR(encode_tile(step, part, begin, count, sum));
-    if (step.last) CGX_RETURN_IF_ERROR(store_tile(part, block(step.message, part), begin, count));
+    const Timer timer(scratch.stats.encode_seconds);
+    CGX_RETURN_IF_ERROR(encode_tile(step, part, tile, scratch, sum));
+    if (step.last) CGX_RETURN_IF_ERROR(store_tile(part, block(step.message, part), tile, scratch));
   }
   return {};
 }
 
-Status Runner::sum_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum) {
+Status Runner::sum_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum) {
   for (size_t i = 0; i < step.inputs.size(); ++i) {
     if (step.inputs[i] == kOwnInput) {
-      CGX_RETURN_IF_ERROR(add_own(step, part, begin, count, i == 0, sum));
+      CGX_RETURN_IF_ERROR(add_own(step, part, tile, i == 0, scratch, sum));
     } else {
       CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, block(step.inputs[i], part), part.count,
-                                           begin, begin + count, i == 0 ? Into::kAssign : Into::kAdd, sum));
+                                           tile.begin, tile.end, i == 0 ? Into::kAssign : Into::kAdd, sum));
     }
   }
   return {};
@@ -353,18 +424,19 @@ Status Runner::sum_tile(const Step& step, const Part& part, uint64_t begin, uint
 
 // Where the own elements go straight into the final sum they take their residual along, and nothing of
 // them is lost; where the sum is a hop's, the encoding that follows sees to the residual.
-Status Runner::add_own(const Step& step, const Part& part, uint64_t begin, uint64_t count, bool first,
+Status Runner::add_own(const Step& step, const Part& part, Range tile, bool first, Scratch& scratch,
                        float* sum) {
+  const uint64_t count = tile.end - tile.begin;
   const bool is_final = step.op == Op::kReduce || step.last;
-  const float* before = is_final ? from(part.residual.contribution_before, begin) : nullptr;
-  float* after = is_final ? from(part.residual.contribution_after, begin) : nullptr;
-  const uint8_t* own = x(part.piece.begin + begin);
+  const float* before = is_final ? from(part.residual.contribution_before, tile.begin) : nullptr;
+  float* after = is_final ? from(part.residual.contribution_after, tile.begin) : nullptr;
+  const uint8_t* own = x(part.piece.begin + tile.begin);
   if (first) {
     load_elements({dtype_, own, before}, 0, count, sum);
   } else if (dtype_ == DType::kF32 && before == nullptr) {
     add_to(sum, reinterpret_cast<const float*>(own), count);
   } else {
-    float* values = reserve(work_.values, count);
+    float* values = reserve(scratch.values, count);
     load_elements({dtype_, own, before}, 0, count, values);
     add_to(sum, values, count);
   }
@@ -372,16 +444,17 @@ Status Runner::add_own(const Step& step, const Part& part, uint64_t begin, uint6
   return {};
 }
 
-Status Runner::encode_tile(const Step& step, const Part& part, uint64_t begin, uint64_t count, float* sum) {
+Status Runner::encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum) {
+  const uint64_t count = tile.end - tile.begin;
   const SegmentResidual& r = part.residual;
   const Residual residual =
-      step.last ? Residual{from(r.sum_before, begin), from(r.sum_after, begin)}
-                : Residual{from(r.contribution_before, begin), from(r.contribution_after, begin)};
+      step.last ? Residual{from(r.sum_before, tile.begin), from(r.sum_after, tile.begin)}
+                : Residual{from(r.contribution_before, tile.begin), from(r.contribution_after, tile.begin)};
   const CodecSpec& spec = part.segment.spec;
-  const BlockContext key = context(step, part, begin);
-  uint8_t* out = block(step.message, part) + (begin == 0 ? 0 : encoded_bytes(spec, dtype_, begin));
+  const BlockContext key = context(step, part, tile.begin, scratch);
+  uint8_t* out = block(step.message, part) + bytes_before(part, tile.begin);
   if (dtype_ == DType::kF32) return cgx::encode(spec, dtype_, sum, count, key, residual, out);
-  if (is_sparse(spec)) return encode_sparse_half(part, sum, key, residual, out);
+  if (is_sparse(spec)) return encode_sparse_half(part, sum, key, residual, scratch, out);
   encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key, residual.after, out);
   return {};
 }
@@ -389,15 +462,15 @@ Status Runner::encode_tile(const Step& step, const Part& part, uint64_t begin, u
 // Sparse blocks are made of elements in the tensor's own type: rounds the sum to it first, and counts
 // that loss in the residual. `sum` is scratch afterwards.
 Status Runner::encode_sparse_half(const Part& part, float* sum, const BlockContext& context,
-                                  Residual residual, uint8_t* block) {
-  float* exact = reserve(work_.values, part.count);
+                                  Residual residual, Scratch& scratch, uint8_t* block) {
+  float* exact = reserve(scratch.values, part.count);
   load_elements({DType::kF32, sum, residual.before}, 0, part.count, exact);
-  work_.halves.resize(std::max<size_t>(work_.halves.size(), part.count));
-  store_rounded(dtype_, exact, part.count, work_.halves.data());
-  CGX_RETURN_IF_ERROR(cgx::encode(part.segment.spec, dtype_, work_.halves.data(), part.count, context,
+  scratch.halves.resize(std::max<size_t>(scratch.halves.size(), part.count));
+  store_rounded(dtype_, exact, part.count, scratch.halves.data());
+  CGX_RETURN_IF_ERROR(cgx::encode(part.segment.spec, dtype_, scratch.halves.data(), part.count, context,
                                   {nullptr, residual.after}, block));
   if (residual.after == nullptr) return {};
-  load_elements({dtype_, work_.halves.data(), nullptr}, 0, part.count, sum);
+  load_elements({dtype_, scratch.halves.data(), nullptr}, 0, part.count, sum);
   for (size_t i = 0; i < part.count; ++i) residual.after[i] += exact[i] - sum[i];
   return {};
 }

@@ -27,6 +27,8 @@ struct SegmentResidual {
   float* sum_after = nullptr;
 };
 
+class Parallel;  // parallel.h
+
 struct RunStats {
   CodecCounts counts;
   uint64_t raw_bytes = 0;   // of sent messages, had they been raw
@@ -34,13 +36,20 @@ struct RunStats {
   double encode_seconds = 0, decode_seconds = 0, wait_seconds = 0;
 };
 
-// Scratch kept between runs: a few tiles, or as much as the longest block that cannot be cut.
+// Kept between runs, so that none allocates.
 struct Workspace {
-  std::vector<float> sum;
-  std::vector<float> values;
-  std::vector<uint16_t> halves;
+  // Of one thread: a few tiles, or as much as the longest block that cannot be cut.
+  struct Scratch {
+    std::vector<float> sum;
+    std::vector<float> values;
+    std::vector<uint16_t> halves;
+    std::vector<const void*> inputs;
+    RunStats stats;
+    Status status;
+  };
+  std::vector<Scratch> scratch;
   std::vector<uint8_t*> messages;  // of the plan, where they lie now
-  std::vector<const void*> inputs;
+  std::vector<Piece> pieces;       // of the step that runs
 };
 
 struct RunArgs {
@@ -55,6 +64,7 @@ struct RunArgs {
   std::span<const SegmentResidual> residuals;  // one a segment, or empty
   int64_t timeout_ms = 0;
   Workspace* workspace = nullptr;
+  Parallel* parallel = nullptr;  // null: one thread. The bytes are the same
   RunStats* stats = nullptr;
 };
 

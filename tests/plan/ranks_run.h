@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "plan/layouts.h"
+#include "plan/parallel.h"
 #include "plan/run.h"
 #include "transport/ranks.h"
 
@@ -33,6 +34,7 @@ struct RunOptions {
   ReduceOp op = ReduceOp::kSum;
   float scale = 1;
   bool in_place = false;
+  size_t threads = 1;
   std::vector<std::vector<uint8_t>> x = {};                         // by rank; empty: gradients
   std::vector<std::vector<SegmentResidual>> residuals = {};         // by rank; may be empty
   std::function<std::unique_ptr<Transport>(Transport&)> wrap = {};  // a transport before the real one
@@ -68,6 +70,7 @@ inline Outcome run_plans(const Layout& layout, const std::vector<Plan>& plans,
         options.x.empty() ? bytes_of(gradient(local.rank(), layout.count())) : options.x[r];
     std::vector<uint8_t> y(x.size(), 0xa5);
     Workspace workspace;
+    Parallel parallel(options.threads);
     RunArgs args;
     args.plan = &plans[r];
     args.layout = &layout;
@@ -80,6 +83,7 @@ inline Outcome run_plans(const Layout& layout, const std::vector<Plan>& plans,
     if (!options.residuals.empty()) args.residuals = options.residuals[r];
     args.timeout_ms = 30000;
     args.workspace = &workspace;
+    args.parallel = &parallel;
     args.stats = &out.stats[r];
     const Status status = run(args);
     if (!status.ok())
