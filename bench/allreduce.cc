@@ -10,6 +10,7 @@
 
 #include "accuracy.h"
 #include "contender.h"
+#include "openmpi.h"
 #include "rank_group.h"
 #include "report.h"
 
@@ -110,11 +111,17 @@ class Table {
   bool good() const { return wrong_ == 0 && differ_ == 0; }
 
  private:
+  std::string algorithm(Kind kind) const {
+    if (kind == Kind::kGloo) return "ring";
+    if (kind == Kind::kOpenMpi) return "its own choice";
+    return kind == Kind::kCopy ? "one copy a rank" : options_.algorithm;
+  }
+
   json to_json(uint64_t bytes, const Entry& entry, const Row& row, const json& described) const {
     const double time = median(row.rounds_us);
     const double algbw = static_cast<double>(bytes) / time / 1000;
     const double n = options_.ranks;
-    const bool checked = options_.checks > 0;
+    const bool checked = options_.checks > 0 && entry.kind != Kind::kCopy;
     json one = {{"size_bytes", bytes},
                 {"count", bytes / dtype_bytes(options_.dtype)},
                 {"type", dtype_name(options_.dtype)},
@@ -132,7 +139,7 @@ class Table {
                 {"unbiased", described["unbiased"]},
                 {"ranks", options_.ranks},
                 {"transport", described["transport"]},
-                {"algorithm", entry.is_gloo ? "ring" : options_.algorithm},
+                {"algorithm", algorithm(entry.kind)},
                 {"wire_bytes", row.wire_bytes},
                 {"ratio", row.wire_bytes == 0 ? json(nullptr)
                                               : json(static_cast<double>(row.raw_bytes) /
@@ -149,7 +156,7 @@ class Table {
     const auto number = [&](const char* key) {
       return one[key].is_null() ? std::string("-") : short_number(one[key].get<double>());
     };
-    const bool checked = options_.checks > 0;
+    const bool checked = !one["wrong"].is_null();
     std::vector<std::string> cells = {std::to_string(one["size_bytes"].get<uint64_t>()),
                                       std::to_string(one["count"].get<uint64_t>()),
                                       one["type"],
@@ -191,7 +198,14 @@ std::vector<json> parse_all(const std::vector<std::string>& lines) {
 
 }  // namespace
 
-int run_allreduce(const Options& options) {
+int run_allreduce(const Options& given) {
+  Options options = given;
+  json skipped = json::object();
+  if (const std::string reason = openmpi_missing(options); wants_openmpi(options) && !reason.empty()) {
+    fmt::print("# skipped: openmpi: {}\n", reason);
+    skipped["openmpi"] = reason;
+    options.skipped.emplace_back("openmpi");
+  }
   const std::vector<Entry> contenders = entries(options);
   for (const Entry& entry : contenders)
     make_codec(entry.spec);  // a wrong spec is an error of the command line
@@ -217,7 +231,8 @@ int run_allreduce(const Options& options) {
     for (json& one : table.add(bytes, joined, described)) rows.push_back(std::move(one));
   }
   ranks.finish();
-  const json totals = table.totals();
+  json totals = table.totals();
+  totals["skipped"] = skipped;
   fmt::print("# Out of bounds values : {} {}\n", totals["out_of_bounds"].get<uint64_t>(),
              table.good() ? "OK" : "FAILED");
   fmt::print("# Avg bus bandwidth    : {:.4f}\n", totals["average_busbw_GBps"].get<double>());

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace cgx::bench {
 
@@ -81,6 +82,22 @@ class CgxContender final : public Contender {
   cgx_op op_;
 };
 
+class CopyContender final : public Contender {
+ public:
+  explicit CopyContender(cgx_dtype dtype) : element_bytes_(dtype_bytes(dtype)) {}
+  void allreduce(const void* in, void* out, uint64_t count) override {
+    std::memcpy(out, in, count * element_bytes_);
+  }
+  Traffic traffic() const override { return {}; }
+  void forget() override {}
+  std::string spec() const override { return "none"; }
+  std::string transport() const override { return "memory"; }
+  bool unbiased() const override { return true; }
+
+ private:
+  uint64_t element_bytes_;
+};
+
 std::string unique_name(const std::vector<Entry>& taken, const std::string& name) {
   const auto same = [&](const std::string& candidate) {
     return std::any_of(taken.begin(), taken.end(), [&](const Entry& e) { return e.name == candidate; });
@@ -96,13 +113,22 @@ std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& s
   return std::make_unique<CgxContender>(options, spec, number);
 }
 
+std::unique_ptr<Contender> make_copy(const Options& options) {
+  return std::make_unique<CopyContender>(options.dtype);
+}
+
 std::vector<Entry> entries(const Options& options) {
   std::vector<Entry> out;
   for (const std::string& name : options.baselines) {
-    const bool is_gloo = name == "gloo";
-    out.push_back({unique_name(out, name), is_gloo ? "none" : name, is_gloo, true});
+    if (std::find(options.skipped.begin(), options.skipped.end(), name) != options.skipped.end()) continue;
+    const Kind kind = name == "gloo"      ? Kind::kGloo
+                      : name == "openmpi" ? Kind::kOpenMpi
+                      : name == "memcpy"  ? Kind::kCopy
+                                          : Kind::kCgx;
+    out.push_back({unique_name(out, name), kind == Kind::kCgx ? name : "none", kind, true});
   }
-  for (const std::string& spec : options.codecs) out.push_back({unique_name(out, spec), spec, false, false});
+  for (const std::string& spec : options.codecs)
+    out.push_back({unique_name(out, spec), spec, Kind::kCgx, false});
   return out;
 }
 

@@ -40,11 +40,18 @@ std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& s
 // Gloo's own ring on the same interface. Throws UsageError where cgx-bench was built without Gloo.
 std::unique_ptr<Contender> make_gloo(const Options& options, int number);
 
+// Open MPI's MPI_Allreduce, in a process that mpirun started.
+std::unique_ptr<Contender> make_openmpi(const Options& options);
+// Every rank copies the tensor once, all at the same time: what no allreduce in shared memory can beat.
+std::unique_ptr<Contender> make_copy(const Options& options);
+
+enum class Kind { kCgx, kGloo, kOpenMpi, kCopy };
+
 // A line of the table: what the user asked for, baselines first.
 struct Entry {
   std::string name;  // unique: "gloo", "gloo (2)", "maxmin:bits=4"
-  std::string spec;  // of the codec; "none" for gloo
-  bool is_gloo = false;
+  std::string spec;  // of the codec; "none" for all but cgx
+  Kind kind = Kind::kCgx;
   bool is_baseline = false;
 };
 std::vector<Entry> entries(const Options& options);

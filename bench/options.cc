@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <boost/program_options.hpp>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -45,7 +46,7 @@ cgx_op parse_op(const std::string& name) {
 
 // What the flags are before they are checked.
 struct Raw {
-  std::string min_bytes, max_bytes, op, dtype, cache;
+  std::string min_bytes, max_bytes, op, dtype, cache, rank;
 };
 
 po::options_description shared_table(Options& options, Raw& raw) {
@@ -76,10 +77,11 @@ void add_codec_flags(po::options_description& table, Raw& raw) {
 
 void add_allreduce_flags(po::options_description& table, Options& options, Raw& raw) {
   table.add_options()("ngpus,g", po::value(&options.ranks)->default_value(2),
-                      "ranks, each a process started here")                                               //
-      ("op,o", po::value(&raw.op)->default_value("sum"), "sum or avg")                                    //
-      ("baseline", po::value(&options.baselines)->composing(), "gloo, or a codec spec; repeat for more")  //
-      ("transport", po::value(&options.transport)->default_value("auto"), "shm, gloo or auto")            //
+                      "ranks, each a process started here")             //
+      ("op,o", po::value(&raw.op)->default_value("sum"), "sum or avg")  //
+      ("baseline", po::value(&options.baselines)->composing(),
+       "gloo, openmpi, memcpy (every rank copies the tensor once) or a codec spec; repeat for more")  //
+      ("transport", po::value(&options.transport)->default_value("auto"), "shm, gloo or auto")        //
       ("algorithm", po::value(&options.algorithm)->default_value("auto"),
        "scatter_gather, ring, allgather or auto")  //
       ("interface", po::value(&options.interface_name),
@@ -90,11 +92,12 @@ void add_allreduce_flags(po::options_description& table, Options& options, Raw& 
 }
 
 // Not for users: what starts a rank, and what netns tells.
-po::options_description hidden_table(Options& options) {
+po::options_description hidden_table(Options& options, Raw& raw) {
   po::options_description table;
-  table.add_options()("as-rank", po::value(&options.rank))("report-fd", po::value(&options.report_fd))(
-      "shared-fd", po::value(&options.shared_fd))("meeting-directory", po::value(&options.meeting_directory))(
-      "link-rate", po::value(&options.link_rate));
+  table.add_options()("as-rank", po::value(&raw.rank))("report-fd", po::value(&options.report_fd))(
+      "shared", po::value(&options.shared_path))("meeting-directory", po::value(&options.meeting_directory))(
+      "link-rate", po::value(&options.link_rate))("addresses", po::value(&options.addresses))(
+      "skip", po::value(&options.skipped)->composing());
   return table;
 }
 
@@ -103,6 +106,7 @@ std::string netns_variable(const std::string& name) {
   if (name == "CGX_NETNS_PREFIX") return "launch-prefix";
   if (name == "CGX_NETNS_INTERFACE") return "interface";
   if (name == "CGX_NETNS_RATE") return "link-rate";
+  if (name == "CGX_NETNS_ADDRESSES") return "addresses";
   return "";
 }
 
@@ -138,6 +142,13 @@ std::vector<std::string> without_all(const std::vector<std::string>& given) {
   return out;
 }
 
+// A number, or "mpi": as mpirun counts.
+int parse_rank(const std::string& text) {
+  const char* number = text == "mpi" ? std::getenv("OMPI_COMM_WORLD_RANK") : text.c_str();
+  if (number == nullptr) throw UsageError("--as-rank mpi: mpirun has not set OMPI_COMM_WORLD_RANK");
+  return std::atoi(number);
+}
+
 void finish(Options& options, const Raw& raw) {
   options.min_bytes = parse_bytes(raw.min_bytes);
   options.max_bytes = raw.max_bytes.empty() ? options.min_bytes : parse_bytes(raw.max_bytes);
@@ -160,6 +171,7 @@ void finish(Options& options, const Raw& raw) {
     throw UsageError(fmt::format("--cache {}: expected cold or warm", raw.cache));
   }
   options.warm_cache = raw.cache == "warm";
+  if (!raw.rank.empty()) options.rank = parse_rank(raw.rank);
   // Namespaces share the host's memory: only sockets see the link between them.
   if (!options.launch_prefix.empty() && options.transport == "auto") options.transport = "gloo";
 }
@@ -179,7 +191,7 @@ Options parse_options(int argc, char** argv) {
     all.add(visible);
   } else {
     add_allreduce_flags(visible, options, raw);
-    all.add(visible).add(hidden_table(options));
+    all.add(visible).add(hidden_table(options, raw));
   }
   try {
     po::variables_map values;

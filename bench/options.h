@@ -44,18 +44,20 @@ struct Options {
   std::string json_path;
 
   int ranks = 2;
-  std::vector<std::string> baselines;  // "gloo" or a codec spec
+  std::vector<std::string> baselines;  // "gloo", "openmpi", "memcpy" or a codec spec
+  std::vector<std::string> skipped;    // of these, what this machine cannot do
   std::string transport = "auto";
   std::string algorithm = "auto";
   std::string interface_name = "lo";
   std::string launch_prefix;  // words before a rank's command; {rank} is its number
   int64_t timeout_ms = 60000;
   std::string link_rate = "not limited";  // what `scripts/netns run` says
+  std::string addresses;                  // likewise: of the ranks' namespaces, with commas between
 
   // Set in the processes that are ranks, by the one that starts them.
   int rank = -1;
-  int report_fd = -1;
-  int shared_fd = -1;
+  int report_fd = -1;       // -1: the FIFO in the meeting directory
+  std::string shared_path;  // of the memory with the barrier
   std::string meeting_directory;
 
   std::vector<std::string> words;  // the command line as given, for starting ranks

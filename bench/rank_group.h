@@ -1,5 +1,5 @@
-// The processes that are ranks: started as copies of this program, ended together. What they share is a page
-// with a barrier; what they say comes back as lines over one pipe each.
+// The processes that are ranks: started as copies of this program, by itself or by mpirun, ended together.
+// What they share is a page with a barrier; what they say comes back as lines over one pipe each.
 #pragma once
 
 #include <sys/types.h>
@@ -16,7 +16,7 @@ namespace cgx::bench {
 // Keeps ranks in step, at a price of under a microsecond where every rank has a core.
 class RankBarrier {
  public:
-  RankBarrier(int fd, int ranks);
+  RankBarrier(const std::string& shared_path, int ranks);
   // For the instant before a timed call: spins first.
   void wait_spinning();
   // For when a rank may take long: sleeps, and leaves the cores to those who work.
@@ -50,18 +50,28 @@ class RankGroup {
 
  private:
   struct Rank {
-    pid_t process = -1;
+    pid_t process = -1;  // -1 under mpirun, too
     int fd = -1;
     std::string unread;
   };
+  std::vector<std::string> rank_words(const Options& options) const;
   void start(const Options& options, int rank);
+  void start_mpirun(const Options& options);
   void read_some(Rank& rank, int number);
   [[noreturn]] void report_death(Rank& rank, int number);
+  void end_mpirun();
 
   int shared_fd_ = -1;
   std::string directory_;
   std::vector<Rank> ranks_;
+  Rank mpirun_;  // fd: readable once it has ended
 };
+
+// Of a command: {rank} is its number.
+std::vector<std::string> prefix_words(const std::string& prefix, int rank);
+
+// Where a rank's lines go.
+int report_descriptor(const Options& options);
 
 // Lets Ctrl-C and SIGTERM end a run in order: RankGroup then throws.
 void catch_interrupts();

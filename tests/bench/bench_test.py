@@ -1,5 +1,5 @@
 """Runs cgx-bench on small sizes: every codec that the library lists, every transport and algorithm that takes it,
-the fields of its JSON, its exit statuses, and that a rank's death is reported. argv: cgx-bench, "gloo" if it has it."""
+the fields of its JSON, its exit statuses, and that a rank's death is reported. argv: cgx-bench, "gloo" and "mpi" if it has them."""
 
 import json
 import math
@@ -14,6 +14,7 @@ import unittest
 
 BENCH = sys.argv[1]
 HAVE_GLOO = "gloo" in sys.argv[2:]
+HAVE_MPI = "mpi" in sys.argv[2:]
 # Beside every codec with its defaults.
 MORE_SPECS = ["maxmin:bits=1", "maxmin:bits=8,bucket=0", "maxmin:bits=3,rounding=nearest", "cast:fp16",
               "dither:bits=8,norm=1,bucket=64", "natdither:bits=3,norm=2,bucket=0", "topk:ratio=0.05|natural",
@@ -22,12 +23,12 @@ QUICK = ["--rounds", "2", "-n", "2"]
 GRADIENTS = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "data", "digits_gradients.npy")
 
 
-def run(*words, status=0, json_rows=True):
+def run(*words, status=0, json_rows=True, env=None):
     """The rows and the standard output of a run that must end with `status`."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "rows.json")
         more = ["--json", path] if json_rows else []
-        done = subprocess.run([BENCH, *words, *more], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([BENCH, *words, *more], capture_output=True, text=True, timeout=300, env=env)
         assert done.returncode == status, f"{words}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
         if not json_rows:
             return done.stdout, done.stderr
@@ -150,6 +151,31 @@ class Allreduce(unittest.TestCase):
             self.assertGreater(document["rows"][2]["speedup_over"]["gloo"], 0)
             self.assertEqual(document["rows"][2]["transport"], transport)
 
+    @unittest.skipUnless(HAVE_MPI, "built without Open MPI")
+    def test_open_mpi_is_a_baseline_in_the_same_rounds(self):
+        for ranks, transport in ((2, "shm"), (3, "auto"), (2, "gloo" if HAVE_GLOO else "shm")):
+            document, _ = run("allreduce", "-g", str(ranks), "-b", "1000", "-e", "256K", "-f", "256", *QUICK, "-o", "avg",
+                              "--transport", transport, "--baseline", "openmpi", "--codec", "natural")
+            self.good(document)
+            self.assertEqual(document["skipped"], {})
+            kind = "shared memory" if transport != "gloo" else "tcp"
+            self.assertEqual(document["rows"][0]["transport"], f"openmpi {kind}")
+            self.assertGreater(document["rows"][1]["speedup_over"]["openmpi"], 0)
+
+    def test_without_mpirun_that_baseline_is_skipped_with_the_reason(self):
+        document, text = run("allreduce", "-b", "4K", *QUICK, "--baseline", "openmpi", "--baseline", "none",
+                             env={"PATH": "/nosuchdirectory"})
+        self.good(document)
+        self.assertEqual([row["name"] for row in document["rows"]], ["none", "none (2)"])
+        self.assertIn("openmpi-bin" if HAVE_MPI else "libopenmpi-dev", document["skipped"]["openmpi"])
+        self.assertIn("skipped: openmpi", text)
+
+    def test_a_copy_by_every_rank_is_a_baseline(self):
+        document, _ = run("allreduce", "-b", "256K", *QUICK, "--baseline", "memcpy", "--codec", "none")
+        self.assertIsNone(document["rows"][0]["wrong"])
+        self.assertEqual(document["rows"][1]["wrong"], 0)
+        self.assertGreater(document["rows"][1]["speedup_over"]["memcpy"], 0)
+
     def test_without_checks_the_columns_say_so(self):
         document, text = run("allreduce", "-b", "64K", "-c", "0", *QUICK, "--codec", "maxmin:bits=4")
         self.assertIsNone(document["rows"][0]["wrong"])
@@ -183,12 +209,21 @@ class Failures(unittest.TestCase):
         _, message = run("codec", "-b", "4K", *QUICK, "--json", "/nosuchdirectory/x.json", status=1, json_rows=False)
         self.assertIn("/nosuchdirectory/x.json", message)
 
-    def ranks_of(self, process):
-        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+    def children_of(self, pid):
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(word) for word in file.read().split()]
 
-    def start_endless(self):
-        process = subprocess.Popen([BENCH, "allreduce", "-g", "2", "-b", "1M", "-n", "100000"], text=True,
+    def ranks_of(self, process):
+        return self.children_of(process.pid)
+
+    def wait_for_the_end_of(self, pids):
+        deadline = time.monotonic() + 30
+        while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+    def start_endless(self, *words):
+        process = subprocess.Popen([BENCH, "allreduce", "-g", "2", "-b", "1M", "-n", "100000", *words], text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertIn("cgx-bench", process.stdout.readline())  # printed once every rank is up
         return process
@@ -202,6 +237,19 @@ class Failures(unittest.TestCase):
         self.assertEqual(process.returncode, 1)
         self.assertIn("rank ", message)
         self.assertFalse(any(os.path.exists(f"/proc/{rank}") for rank in ranks))
+
+    @unittest.skipUnless(HAVE_MPI, "built without Open MPI")
+    def test_ranks_of_mpirun_end_with_it_and_with_an_error_of_one(self):
+        _, message = run("allreduce", "-b", "4K", "--transport", "nosuchtransport", "--baseline", "openmpi", status=1,
+                         json_rows=False)
+        self.assertIn("nosuchtransport", message)
+        process = self.start_endless("--baseline", "openmpi")
+        mpirun = self.children_of(process.pid)
+        ranks = [child for child in self.children_of(mpirun[0])]
+        self.assertEqual(len(ranks), 2)
+        process.kill()
+        process.communicate()
+        self.wait_for_the_end_of(mpirun + ranks)
 
     def test_an_interrupt_ends_the_ranks_and_leaves_nothing(self):
         process = self.start_endless()
@@ -220,10 +268,7 @@ class Failures(unittest.TestCase):
         ranks = self.ranks_of(process)
         process.kill()
         process.communicate()
-        deadline = time.monotonic() + 30
-        while any(os.path.exists(f"/proc/{rank}") for rank in ranks):
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
+        self.wait_for_the_end_of(ranks)
 
 
 if __name__ == "__main__":

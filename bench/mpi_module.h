@@ -1,0 +1,17 @@
+// What the module libcgx_bench_mpi.so offers. It alone links MPI, so that cgx-bench runs where MPI is not,
+// and no other contender shares its process with MPI's threads and handlers unless MPI is asked for.
+#pragma once
+
+#include <cstdint>
+
+namespace cgx::bench {
+
+struct MpiModule {
+  int (*start)();  // MPI_Init; the rank, or -1
+  void (*stop)();  // MPI_Finalize: every rank calls it
+  bool (*allreduce_sum)(const float* in, float* out, int count);
+};
+
+}  // namespace cgx::bench
+
+extern "C" __attribute__((visibility("default"))) const cgx::bench::MpiModule* cgx_bench_mpi();
