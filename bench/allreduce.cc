@@ -189,6 +189,19 @@ class Table {
   uint64_t differ_ = 0;
 };
 
+void print_model(const std::string& model) {
+  uint64_t layers = 0, elements = 0, compressed = 0;
+  const std::vector<Bucket> buckets = model_buckets(model);
+  for (const Bucket& bucket : buckets) {
+    layers += bucket.layers.size();
+    elements += bucket.count;
+    for (const Layer& layer : bucket.layers) compressed += layer.compressed ? layer.count : 0;
+  }
+  fmt::print("# model {}: {} parameters in {} tensors and {} buckets, {:.2f} % of them through the codec\n",
+             model, elements, layers, buckets.size(),
+             100 * static_cast<double>(compressed) / static_cast<double>(elements));
+}
+
 std::vector<json> parse_all(const std::vector<std::string>& lines) {
   std::vector<json> out;
   out.reserve(lines.size());
@@ -215,11 +228,12 @@ int run_allreduce(const Options& given) {
   RankGroup ranks(options);
   const json described = json::parse(ranks.next_lines()[0])["contenders"];
   fmt::print(
-      "# cgx-bench {} allreduce: {} ranks, transport {}, algorithm {}, {} rounds of {} iterations after {} "
+      "# cgx-bench {} {}: {} ranks, transport {}, algorithm {}, {} rounds of {} iterations after {} "
       "of warm-up, data {}, link {}\n",
-      cgx_version_string(), options.ranks, described.back()["transport"].get<std::string>(),
-      options.algorithm, options.rounds, options.iterations, options.warmup, options.data,
-      machine["link_rate"].get<std::string>());
+      cgx_version_string(), mode_name(options.mode), options.ranks,
+      described.back()["transport"].get<std::string>(), options.algorithm, options.rounds, options.iterations,
+      options.warmup, options.data, machine["link_rate"].get<std::string>());
+  if (options.mode == Mode::kLayers) print_model(options.model);
   print_environment(machine);
   Table table(options, contenders);
   table.start();
@@ -233,6 +247,7 @@ int run_allreduce(const Options& given) {
   ranks.finish();
   json totals = table.totals();
   totals["skipped"] = skipped;
+  if (options.mode == Mode::kLayers) totals["model"] = options.model;
   fmt::print("# Out of bounds values : {} {}\n", totals["out_of_bounds"].get<uint64_t>(),
              table.good() ? "OK" : "FAILED");
   fmt::print("# Avg bus bandwidth    : {:.4f}\n", totals["average_busbw_GBps"].get<double>());

@@ -63,6 +63,22 @@ class CgxContender final : public Contender {
     require_ok(cgx_allreduce(comm_.get(), &args), spec());
   }
 
+  void allreduce_layers(const void* in, void* out, uint64_t count, std::span<const Layer> layers) override {
+    std::vector<cgx_segment> segments;
+    for (const Layer& layer : layers) {
+      segments.push_back({layer.first, layer.count, layer.compressed ? codec_.get() : nullptr, layer.id});
+    }
+    cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
+    args.input = in;
+    args.output = out;
+    args.count = count;
+    args.dtype = dtype_;
+    args.op = op_;
+    args.segments = segments.data();
+    args.segment_count = segments.size();
+    require_ok(cgx_allreduce(comm_.get(), &args), spec());
+  }
+
   Traffic traffic() const override {
     cgx_stats stats = CGX_STATS_INIT;
     require_ok(cgx_comm_stats(comm_.get(), &stats), "statistics");
@@ -125,10 +141,13 @@ std::vector<Entry> entries(const Options& options) {
                       : name == "openmpi" ? Kind::kOpenMpi
                       : name == "memcpy"  ? Kind::kCopy
                                           : Kind::kCgx;
-    out.push_back({unique_name(out, name), kind == Kind::kCgx ? name : "none", kind, true});
+    out.push_back({unique_name(out, name), kind == Kind::kCgx ? name : "none", kind, true, false});
   }
-  for (const std::string& spec : options.codecs)
-    out.push_back({unique_name(out, spec), spec, Kind::kCgx, false});
+  for (const std::string& spec : options.codecs) {
+    out.push_back({unique_name(out, spec), spec, Kind::kCgx, false, false});
+    if (options.mode != Mode::kLayers) continue;
+    out.push_back({unique_name(out, spec + ", a call a layer"), spec, Kind::kCgx, false, true});
+  }
   return out;
 }
 

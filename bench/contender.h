@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "model.h"
 #include "options.h"
 
 namespace cgx::bench {
@@ -19,6 +21,11 @@ class Contender {
  public:
   virtual ~Contender() = default;
   virtual void allreduce(const void* in, void* out, uint64_t count) = 0;
+  // The same as one call for several layers. Who has no codec makes no difference.
+  virtual void allreduce_layers(const void* in, void* out, uint64_t count, std::span<const Layer> layers) {
+    (void)layers;
+    allreduce(in, out, count);
+  }
   // Of this rank, since the start.
   virtual Traffic traffic() const = 0;
   // Drops what earlier operations left: before another size, and before a result is checked.
@@ -53,6 +60,7 @@ struct Entry {
   std::string spec;  // of the codec; "none" for all but cgx
   Kind kind = Kind::kCgx;
   bool is_baseline = false;
+  bool call_a_layer = false;  // in mode layers; else a call is a bucket
 };
 std::vector<Entry> entries(const Options& options);
 

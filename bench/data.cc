@@ -195,6 +195,7 @@ Buffer::Buffer(uint64_t bytes) : bytes_(bytes) {
 
 int rotation(uint64_t bytes) {
   constexpr uint64_t kTotal = 64 << 20;
+  if (bytes > 4 * kTotal) return 1;  // far beyond any cache by itself
   return static_cast<int>(std::clamp<uint64_t>(kTotal / std::max<uint64_t>(bytes, 1), 2, 64));
 }
 

@@ -45,7 +45,7 @@ class Buffer {
   uint64_t bytes_;
 };
 
-// How many buffers of `bytes` make caches no warmer than in use: 64 MiB of them, at least two.
+// How many buffers of `bytes` make caches no warmer than in use: 64 MiB of them, at least two unless huge.
 int rotation(uint64_t bytes);
 
 void to_doubles(cgx_dtype dtype, const void* in, std::span<double> out);

@@ -22,8 +22,9 @@ int run(int argc, char** argv) {
     fmt::print("cgx-bench {}\n", cgx_version_string());
     return 0;
   }
-  if (mode != "allreduce" && mode != "codec") {
-    throw UsageError(fmt::format("mode \"{}\": expected allreduce or codec (see cgx-bench --help)", mode));
+  if (mode != "allreduce" && mode != "layers" && mode != "codec") {
+    throw UsageError(
+        fmt::format("mode \"{}\": expected allreduce, layers or codec (see cgx-bench --help)", mode));
   }
   const Options options = parse_options(argc, argv);
   if (options.help) {

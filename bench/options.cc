@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "model.h"
+
 namespace po = boost::program_options;
 
 namespace cgx::bench {
@@ -49,12 +51,16 @@ struct Raw {
   std::string min_bytes, max_bytes, op, dtype, cache, rank;
 };
 
+void add_size_flags(po::options_description& table, Options& options, Raw& raw) {
+  table.add_options()("minbytes,b", po::value(&raw.min_bytes)->default_value("32M"),
+                      "smallest size; K, M, G")                          //
+      ("maxbytes,e", po::value(&raw.max_bytes), "largest size (as -b)")  //
+      ("stepfactor,f", po::value(&options.step_factor)->default_value(2), "from one size to the next");
+}
+
 po::options_description shared_table(Options& options, Raw& raw) {
   po::options_description table("Options");
   table.add_options()("help,h", po::bool_switch(&options.help), "this text")                             //
-      ("minbytes,b", po::value(&raw.min_bytes)->default_value("32M"), "smallest size; K, M, G")          //
-      ("maxbytes,e", po::value(&raw.max_bytes), "largest size (as -b)")                                  //
-      ("stepfactor,f", po::value(&options.step_factor)->default_value(2), "from one size to the next")   //
       ("iters,n", po::value(&options.iterations)->default_value(5), "timed calls a round")               //
       ("warmup_iters,w", po::value(&options.warmup)->default_value(1), "calls before the first round")   //
       ("rounds", po::value(&options.rounds)->default_value(7), "in each, every contender runs once")     //
@@ -150,7 +156,7 @@ int parse_rank(const std::string& text) {
 }
 
 void finish(Options& options, const Raw& raw) {
-  options.min_bytes = parse_bytes(raw.min_bytes);
+  options.min_bytes = parse_bytes(raw.min_bytes.empty() ? "1" : raw.min_bytes);
   options.max_bytes = raw.max_bytes.empty() ? options.min_bytes : parse_bytes(raw.max_bytes);
   if (options.max_bytes < options.min_bytes) {
     throw UsageError(fmt::format("--maxbytes {} is below --minbytes {}", raw.max_bytes, raw.min_bytes));
@@ -181,11 +187,17 @@ void finish(Options& options, const Raw& raw) {
 Options parse_options(int argc, char** argv) {
   Options options;
   const std::string mode = argv[1];
-  options.mode = mode == "codec" ? Mode::kCodec : Mode::kAllreduce;
+  options.mode = mode == "codec" ? Mode::kCodec : mode == "layers" ? Mode::kLayers : Mode::kAllreduce;
   options.words.assign(argv, argv + argc);
   Raw raw;
   po::options_description visible = shared_table(options, raw);
   po::options_description all;
+  if (options.mode == Mode::kLayers) {
+    visible.add_options()("model", po::value(&options.model)->default_value("resnet50"),
+                          "resnet50, gpt2, or a file with a line a parameter: name, shape (64x3x7x7)");
+  } else {
+    add_size_flags(visible, options, raw);
+  }
   if (options.mode == Mode::kCodec) {
     add_codec_flags(visible, raw);
     all.add(visible);
@@ -196,7 +208,7 @@ Options parse_options(int argc, char** argv) {
   try {
     po::variables_map values;
     po::store(po::command_line_parser(argc - 1, argv + 1).options(all).positional({}).run(), values);
-    if (options.mode == Mode::kAllreduce) po::store(po::parse_environment(all, netns_variable), values);
+    if (options.mode != Mode::kCodec) po::store(po::parse_environment(all, netns_variable), values);
     po::notify(values);
   } catch (const po::error& error) {
     throw UsageError(fmt::format("{} (see cgx-bench {} --help)", error.what(), mode));
@@ -212,6 +224,9 @@ std::string general_help() {
   return "cgx-bench MODE [options]\n\n"
          "  allreduce   time and accuracy of compressed allreduces beside baselines, in processes started "
          "here\n"
+         "  layers      the same for all gradients of a model, in the buckets of PyTorch's DDP: each bucket "
+         "one "
+         "call, and a call a layer\n"
          "  codec       encode and decode speed beside memcpy, size and accuracy\n\n"
          "cgx-bench MODE --help lists the options. Exit status: 0 all well; 1 something was wrong (an "
          "element\n"
@@ -239,10 +254,17 @@ uint64_t parse_bytes(const std::string& text) {
 }
 
 const char* dtype_name(cgx_dtype dtype) { return dtype_row(dtype).name; }
+const char* mode_name(Mode mode) {
+  return mode == Mode::kCodec ? "codec" : mode == Mode::kLayers ? "layers" : "allreduce";
+}
 uint64_t dtype_bytes(cgx_dtype dtype) { return dtype_row(dtype).bytes; }
 const char* op_name(cgx_op op) { return op == CGX_AVG ? "avg" : "sum"; }
 
 std::vector<uint64_t> sizes(const Options& options) {
+  if (options.mode == Mode::kLayers) {
+    const Bucket last = model_buckets(options.model).back();
+    return {(last.first + last.count) * dtype_bytes(options.dtype)};
+  }
   const uint64_t element = dtype_bytes(options.dtype);
   std::vector<uint64_t> out;
   for (uint64_t size = options.min_bytes; size <= options.max_bytes; size *= options.step_factor) {

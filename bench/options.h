@@ -20,7 +20,7 @@ struct BenchError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class Mode { kAllreduce, kCodec };
+enum class Mode { kAllreduce, kCodec, kLayers };
 
 struct Options {
   Mode mode = Mode::kAllreduce;
@@ -42,6 +42,8 @@ struct Options {
   std::string cpu_path;         // "": the best one
   bool warm_cache = false;      // codec: one buffer instead of rotating ones
   std::string json_path;
+
+  std::string model = "resnet50";  // layers
 
   int ranks = 2;
   std::vector<std::string> baselines;  // "gloo", "openmpi", "memcpy" or a codec spec
@@ -71,6 +73,7 @@ uint64_t parse_bytes(const std::string& text);  // "64M"; K, M, G are powers of 
 const char* dtype_name(cgx_dtype dtype);        // nccl-tests' names: "float", "half", ...
 const char* op_name(cgx_op op);
 uint64_t dtype_bytes(cgx_dtype dtype);
+const char* mode_name(Mode mode);
 // The sizes to measure, in bytes, each a multiple of the element's.
 std::vector<uint64_t> sizes(const Options& options);
 

@@ -50,8 +50,10 @@ class RankRun {
   explicit RankRun(const Options& options)
       : options_(options), barrier_(options.shared_path, options.ranks), source_(options.data, options.seed) {
     if (!options.cpu_path.empty()) require_ok(cgx_set_cpu_path(options.cpu_path.c_str()), "--cpu");
+    if (options.mode == Mode::kLayers) buckets_ = model_buckets(options.model);
     int number = 0;
     for (const Entry& entry : entries(options)) {
+      call_a_layer_.push_back(entry.call_a_layer);
       contenders_.push_back(make(entry, number++));
       checks_.push_back(entry.kind == Kind::kCopy ? 0 : options.checks);
     }
@@ -107,11 +109,32 @@ class RankRun {
     }
   }
 
+  // One allreduce of everything: of the tensor, or of a model's buckets one after the other.
+  void call(size_t which, const Buffer& in, Buffer& out) {
+    Contender& contender = *contenders_[which];
+    if (buckets_.empty()) return contender.allreduce(in.data(), out.data(), count_);
+    const uint64_t element = dtype_bytes(options_.dtype);
+    const char* from = static_cast<const char*>(in.data());
+    char* to = static_cast<char*>(out.data());
+    for (const Bucket& bucket : buckets_) {
+      const uint64_t at = bucket.first * element;
+      if (!call_a_layer_[which]) {
+        contender.allreduce_layers(from + at, to + at, bucket.count, bucket.layers);
+        continue;
+      }
+      for (const Layer& layer : bucket.layers) {
+        const uint64_t begin = at + layer.first * element;
+        const Layer alone = {0, layer.count, layer.compressed, layer.id};
+        contender.allreduce_layers(from + begin, to + begin, layer.count, {&alone, 1});
+      }
+    }
+  }
+
   double timed_call(size_t which) {
     const size_t b = turn_++ % inputs_.size();
     barrier_.wait_spinning();
     const auto start = std::chrono::steady_clock::now();
-    contenders_[which]->allreduce(inputs_[b].data(), outputs_[b].data(), count_);
+    call(which, inputs_[b], outputs_[b]);
     return microseconds(std::chrono::steady_clock::now() - start);
   }
 
@@ -132,7 +155,7 @@ class RankRun {
       const int b = static_cast<int>(static_cast<size_t>(c) % inputs_.size());
       barrier_.wait_patiently();
       contender.forget();
-      contender.allreduce(inputs_[static_cast<size_t>(b)].data(), outputs_[0].data(), count_);
+      call(which, inputs_[static_cast<size_t>(b)], outputs_[0]);
       if (checks == 0) continue;
       fingerprints.push_back(fingerprint(outputs_[0]));
       verify(contender, b, accuracy);
@@ -155,13 +178,25 @@ class RankRun {
     // A ring's bound holds for what others do in any order of sums.
     const bool foreign = contender.transport().starts_with("openmpi") || contender.transport() == "gloo";
     if (foreign && contender.spec() == "none") reduction.algorithm = "ring";
-    constexpr uint64_t kSpan = 1 << 20;  // a multiple of every granule
-    const uint64_t span = bound.granule() == 0 ? count_ : kSpan;
-    const auto ranks = static_cast<uint64_t>(options_.ranks);
-    for (uint64_t at = 0, turn = 0; at < count_; at += span, ++turn) {
-      if (turn % ranks == static_cast<uint64_t>(options_.rank)) {
-        verify_span(bound, reduction, buffer, at, std::min(span, count_ - at), accuracy);
+    uint64_t turn = 0;
+    if (buckets_.empty())
+      return verify_tensor(bound, reduction, buffer, {0, count_, true, 0}, turn, accuracy);
+    const DeclaredBound raw("none", options_.dtype);
+    for (const Bucket& bucket : buckets_) {
+      for (Layer layer : bucket.layers) {
+        layer.first += bucket.first;
+        verify_tensor(layer.compressed ? bound : raw, reduction, buffer, layer, turn, accuracy);
       }
+    }
+  }
+
+  void verify_tensor(const DeclaredBound& bound, const Reduction& reduction, int buffer, const Layer& layer,
+                     uint64_t& turn, Accuracy& accuracy) {
+    constexpr uint64_t kSpan = 1 << 20;  // a multiple of every granule
+    const uint64_t span = bound.granule() == 0 ? layer.count : kSpan;
+    for (uint64_t at = 0; at < layer.count; at += span, ++turn) {
+      if (turn % static_cast<uint64_t>(options_.ranks) != static_cast<uint64_t>(options_.rank)) continue;
+      verify_span(bound, reduction, buffer, layer.first + at, std::min(span, layer.count - at), accuracy);
     }
   }
 
@@ -185,6 +220,8 @@ class RankRun {
   Source source_;
   std::vector<std::unique_ptr<Contender>> contenders_;
   std::vector<int> checks_;  // of each contender
+  std::vector<bool> call_a_layer_;
+  std::vector<Bucket> buckets_;  // none: one tensor
   std::vector<Buffer> inputs_, outputs_;
   uint64_t count_ = 0;
   uint64_t turn_ = 0;

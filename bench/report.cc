@@ -88,7 +88,7 @@ void write_json(const Options& options, const nlohmann::json& environment, const
   if (options.json_path.empty()) return;
   nlohmann::json document = totals;
   document["schema"] = 1;
-  document["mode"] = options.mode == Mode::kCodec ? "codec" : "allreduce";
+  document["mode"] = mode_name(options.mode);
   document["command"] = options.words;
   document["environment"] = environment;
   document["rows"] = rows;

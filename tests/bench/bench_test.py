@@ -182,6 +182,35 @@ class Allreduce(unittest.TestCase):
         self.assertIn("N/A", text)
 
 
+class Layers(unittest.TestCase):
+    def test_resnet50_in_ddps_buckets_and_a_call_a_layer(self):
+        baseline = ["--baseline", "gloo"] if HAVE_GLOO else []
+        document, text = run("layers", "--rounds", "1", "-n", "1", *baseline, *flags(["none", "maxmin:bits=4"]))
+        self.assertIn("25557032 parameters in 161 tensors and 5 buckets", text)
+        self.assertEqual((document["mode"], document["model"]), ("layers", "resnet50"))
+        self.assertEqual(document["out_of_bounds"], 0)
+        self.assertEqual(document["rows_with_different_replicas"], 0)
+        rows = {row["name"]: row for row in document["rows"]}
+        self.assertEqual(set(rows), {*baseline[1:], "none", "none, a call a layer", "maxmin:bits=4",
+                                     "maxmin:bits=4, a call a layer"})
+        self.assertGreater(rows["maxmin:bits=4"]["ratio"], 7)  # and not 7.76: norms and biases stay exact
+
+    def test_a_file_lists_a_models_parameters(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            # 2.4 MB in reverse order: the first bucket closes with the tensor that takes it beyond 1 MiB.
+            file.write("# a model\nlast 300x1000\nnorm 1000\nsmall 10x10\nfirst 1000x300\nbias 300\n")
+            file.flush()
+            document, text = run("layers", "--model", file.name, *QUICK, "-g", "3", *flags(["natural", "topk:ratio=0.01"]))
+            self.assertIn("601400 parameters in 5 tensors and 2 buckets, 99.77 %", text)
+            self.assertEqual(document["out_of_bounds"], 0)
+            file.write("wrong 3x0\n")
+            file.flush()
+            _, message = run("layers", "--model", file.name, status=2, json_rows=False)
+            self.assertIn("wrong 3x0", message)
+        _, message = run("layers", "--model", "nosuchmodel", status=2, json_rows=False)
+        self.assertIn("nosuchmodel", message)
+
+
 class Failures(unittest.TestCase):
     def test_a_wrong_command_line_is_status_2_and_says_why(self):
         for words, said in ((["nosuchmode"], "nosuchmode"),
