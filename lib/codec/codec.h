@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -28,11 +29,19 @@ struct CodecCounts {
   uint64_t non_finite = 0;  // NaN and Inf given in; they come out non-finite
 };
 
-// Everything that decides a block's bytes beside the elements.
+// Memory in which sparse codecs encode. Callers that encode often keep it, one for each thread.
+struct Scratch {
+  std::unique_ptr<float[]> values;
+  std::unique_ptr<uint32_t[]> indices;
+  size_t size = 0;  // of both
+};
+
+// Everything that decides a block's bytes beside the elements, and what encoding needs of its caller.
 struct BlockContext {
   RandomKey key;
   uint64_t first = 0;  // index of the block's first element in its tensor; a multiple of kGroup
   CodecCounts* counts = nullptr;
+  Scratch* scratch = nullptr;  // null: allocates its own where it needs any
 };
 
 // Size of the block that encodes `count` elements, in bytes.

@@ -132,14 +132,15 @@ Status TopK::encode(const EncodeArgs& args) {
   const size_t k = kept_count(args.spec.ratio, args.count);
   float* after = args.residual.after;
   const Elements from = {args.dtype, args.x, args.residual.before};
-  CGX_ASSIGN_OR_RETURN(const Kept kept, select_topk(from, args.count, k, after));
-  memcpy(args.block, kept.indices.get(), 4 * k);
+  Scratch own;
+  Scratch& scratch = args.context.scratch == nullptr ? own : *args.context.scratch;
+  CGX_ASSIGN_OR_RETURN(const Kept kept, select_topk(from, args.count, k, after, scratch));
+  memcpy(args.block, kept.indices, 4 * k);
   uint8_t* values = args.block + topk_values(k);
-  encode_kept(args, kept.values.get(), k, values);
+  encode_kept(args, kept.values, k, values);
   if (after == nullptr) return {};
   // Only where all that is kept is not finite may more such elements be left.
-  if (std::none_of(kept.values.get(), kept.values.get() + k,
-                   [](float v) { return is_finite_bits(float_bits(v)); })) {
+  if (std::none_of(kept.values, kept.values + k, [](float v) { return is_finite_bits(float_bits(v)); })) {
     std::transform(after, after + args.count, after, finite_or_zero);
   }
   return decode_all_of(args, values, k, [&](size_t j, float value) {

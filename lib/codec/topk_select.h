@@ -14,13 +14,14 @@
 
 namespace cgx {
 
+// What was kept, in the scratch memory of the call.
 struct Kept {
-  std::unique_ptr<float[]> values;      // k, in order of index
-  std::unique_ptr<uint32_t[]> indices;  // k, strictly increasing
+  const float* values;      // k, in order of index
+  const uint32_t* indices;  // k, strictly increasing
 };
 
 // `sum`, where not null, becomes the elements as fp32 (it may be `from.before`).
 // REQUIRES: 0 < k <= count <= 2^32.
-Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum);
+Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum, Scratch& scratch);
 
 }  // namespace cgx

@@ -1,0 +1,33 @@
+// The loops that top-k selection spends its time in, compiled once for each CPU instruction set and
+// chosen at run time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cgx {
+
+// What is appended is written before it is known whether it stays: this many elements beyond the last.
+inline constexpr size_t kKernelSlack = 8;
+
+// A stretch of the input: element i is x[i], plus before[i] where `before` is not null.
+struct Stretch {
+  const float* x;
+  const float* before;
+  float* sum;      // becomes the elements where not null; may be `before`
+  size_t count;    // elements
+  uint32_t first;  // index of the first
+};
+
+struct TopKKernels {
+  // Writes the elements whose magnitude keys are `bound` or more, and their indices, in order; returns
+  // how many. values and indices have room for count + kKernelSlack.
+  size_t (*collect)(const Stretch& from, uint32_t bound, float* values, uint32_t* indices);
+  // How many of x[0, count) have keys of `bound` or more.
+  size_t (*count)(const float* x, size_t count, uint32_t bound);
+};
+
+// For the best instruction set of this CPU, or the forced one.
+const TopKKernels& topk_kernels();
+
+}  // namespace cgx
