@@ -13,6 +13,7 @@ class Fifo {
   bool empty() const { return first_ == items_.size(); }
   size_t size() const { return items_.size() - first_; }
   T& front() { return items_[first_]; }
+  T& operator[](size_t i) { return items_[first_ + i]; }
   const T& operator[](size_t i) const { return items_[first_ + i]; }
   void push(T item) {
     if (first_ > 64 && first_ > items_.size() / 2) {

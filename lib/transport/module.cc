@@ -60,11 +60,6 @@ Result<void*> load() {
       kFile, looked);
 }
 
-std::string reach_host() {
-  const Result<config::StoreAddress> address = config::store_address();
-  return address.ok() && address->kind == config::StoreAddress::Kind::kTcp ? address->host : "";
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Transport>> open_gloo(const TransportConfig& config) {
@@ -78,10 +73,8 @@ Result<std::unique_ptr<Transport>> open_gloo(const TransportConfig& config) {
         "build",
         kFile);
   }
-  TransportConfig filled = config;
-  if (filled.interface_name.empty()) filled.interface_name = config::socket_interface();
   Status status;
-  std::unique_ptr<Transport> transport(open(&filled, reach_host().c_str(), &status));
+  std::unique_ptr<Transport> transport(open(&config, &status));
   if (transport == nullptr) return status;
   return transport;
 }

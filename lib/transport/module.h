@@ -15,12 +15,11 @@ namespace cgx {
 // What both sides must agree on: objects of these types cross the boundary. Bump the number when an
 // interface changes in a way that sizes do not show.
 inline constexpr uint64_t kModuleAbi =
-    (uint64_t{1} << 48) | (sizeof(TransportConfig) << 32) | (sizeof(Status) << 16) | sizeof(TransportStats);
+    (uint64_t{2} << 48) | (sizeof(TransportConfig) << 32) | (sizeof(Status) << 16) | sizeof(TransportStats);
 
 // The two symbols that a module exports, as "cgx_module_abi" and "cgx_module_open".
 using ModuleAbiFn = uint64_t();
-// `reach_host`: a host that all ranks reach, whose direction chooses the network interface; or "".
-using ModuleOpenFn = Transport*(const TransportConfig* config, const char* reach_host, Status* status);
+using ModuleOpenFn = Transport*(const TransportConfig* config, Status* status);
 
 // The row of the list: finds libcgx_gloo.so in CGX_MODULE_PATH, beside the object that contains cgx, or
 // in ../lib of it, checks that it was built with this cgx, and opens its transport.

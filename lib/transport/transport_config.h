@@ -14,7 +14,10 @@ struct TransportConfig {
   Store* store = nullptr;      // used while opening only; keys start with the job's name
   std::string job = "cgx";     // every communicator of a store has its own
   int64_t timeout_ms = 30000;  // for all ranks to come
-  std::string interface_name;  // gloo: the network interface; empty: by the host's address
+  std::string interface_name;  // tcp, gloo: the network interface; empty: CGX_SOCKET_IFNAME, else by address
+  std::string
+      reach_host;       // tcp, gloo: all ranks reach it, its direction tells the address; empty: the store's
+  int tcp_streams = 0;  // tcp: sockets a pair; 0: 1
   std::string shm_directory = "/dev/shm";
   uint64_t shm_pool_bytes = 0;  // message memory of a rank; 0: default_shm_pool_bytes(size)
 };

@@ -10,10 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "base/config.h"
 #include "transport/local.h"
 #include "transport/module.h"
 #include "transport/rendezvous.h"
 #include "transport/shm.h"
+#include "transport/tcp.h"
 
 namespace cgx {
 namespace {
@@ -21,6 +23,7 @@ namespace {
 constexpr TransportEntry kTransports[] = {
     {"local", "Ranks as threads of one process; messages are passed by pointer.", true, true, open_local},
     {"shm", "Processes of one host; messages are written and read in shared memory.", true, false, open_shm},
+    {"tcp", "Processes of any hosts; messages cross TCP sockets in checked frames.", false, false, open_tcp},
     {"gloo", "Processes of any hosts; messages cross TCP sockets through the Gloo library.", false, false,
      open_gloo},
 };
@@ -47,6 +50,15 @@ Result<bool> ranks_share_a_host(const TransportConfig& config) {
   return std::all_of(hosts.begin(), hosts.end(), [&](const std::string& host) { return host == own; });
 }
 
+// Where the caller leaves it to the environment.
+TransportConfig filled(TransportConfig config) {
+  if (config.interface_name.empty()) config.interface_name = config::socket_interface();
+  const Result<config::StoreAddress> store = config::store_address();
+  const bool is_tcp = store.ok() && store->kind == config::StoreAddress::Kind::kTcp;
+  if (config.reach_host.empty() && is_tcp) config.reach_host = store->host;
+  return config;
+}
+
 std::string names() {
   std::string list = "auto";
   for (const TransportEntry& entry : kTransports) list += fmt::format(", {}", entry.name);
@@ -70,7 +82,7 @@ Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const T
     name = same_host ? "shm" : "gloo";
   }
   for (const TransportEntry& entry : kTransports) {
-    if (name == entry.name) return entry.open(config);
+    if (name == entry.name) return entry.open(filled(config));
   }
   return error(Code::kInvalidArgument, "there is no transport \"{}\": choose one of {}", name, names());
 }

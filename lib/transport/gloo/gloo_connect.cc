@@ -5,118 +5,25 @@
 #include <gloo/transport/pair.h>
 #include <gloo/transport/tcp/address.h>
 #include <gloo/transport/tcp/device.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
 #include <utility>
 
 #include "base/deadline.h"
+#include "transport/network.h"
 #include "transport/rendezvous.h"
 
 namespace cgx {
 namespace {
-
-// Ranks with equal cards reach each other over loopback: one kernel, one network namespace.
-std::string host_card() {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  struct stat space = {};
-  if (boot.empty() || ::stat("/proc/self/ns/net", &space) != 0) {
-    char host[256] = "";
-    ::gethostname(host, sizeof host - 1);
-    return host;
-  }
-  return fmt::format("{}/{}", boot, space.st_ino);
-}
-
-bool is_loopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET) {
-    return (ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24) == 127;
-  }
-  return address->sa_family == AF_INET6 &&
-         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
-}
-
-std::string numeric(const sockaddr* address, socklen_t bytes) {
-  char host[NI_MAXHOST] = "";
-  ::getnameinfo(address, bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
-  return host;
-}
-
-// This host's address on the way to `host`, "" if there is none but loopback. Sends nothing: connecting
-// a datagram socket only asks the kernel for the route.
-std::string address_towards(const std::string& host) {
-  addrinfo hints = {};
-  hints.ai_socktype = SOCK_DGRAM;
-  addrinfo* list = nullptr;
-  if (host.empty() || ::getaddrinfo(host.c_str(), "9", &hints, &list) != 0) return "";
-  std::string found;
-  for (const addrinfo* a = list; a != nullptr && found.empty(); a = a->ai_next) {
-    const int fd = ::socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sockaddr_storage own = {};
-    socklen_t bytes = sizeof own;
-    auto* address = reinterpret_cast<sockaddr*>(&own);
-    if (fd >= 0 && ::connect(fd, a->ai_addr, a->ai_addrlen) == 0 && ::getsockname(fd, address, &bytes) == 0 &&
-        !is_loopback(address)) {
-      found = numeric(address, bytes);
-    }
-    if (fd >= 0) ::close(fd);
-  }
-  ::freeaddrinfo(list);
-  return found;
-}
-
-// The first IPv4 address of an interface that is up and not loopback.
-std::string first_address() {
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return "";
-  std::string found;
-  for (const ifaddrs* i = list; i != nullptr && found.empty(); i = i->ifa_next) {
-    const bool usable = i->ifa_addr != nullptr && i->ifa_addr->sa_family == AF_INET &&
-                        (i->ifa_flags & IFF_UP) != 0 && (i->ifa_flags & IFF_LOOPBACK) == 0;
-    if (usable) found = numeric(i->ifa_addr, sizeof(sockaddr_in));
-  }
-  ::freeifaddrs(list);
-  return found;
-}
-
-Result<gloo::transport::tcp::attr> choose_device(const TransportConfig& config, const std::string& reach_host,
-                                                 bool one_host) {
-  gloo::transport::tcp::attr attr;
-  attr.iface = config.interface_name;
-  if (!attr.iface.empty()) {
-    if (::if_nametoindex(attr.iface.c_str()) == 0) {
-      return error(Code::kInvalidArgument,
-                   "gloo: rank {} has no network interface \"{}\": set CGX_SOCKET_IFNAME or interface_name "
-                   "to one that "
-                   "`ip addr` lists",
-                   config.rank, attr.iface);
-    }
-    return attr;
-  }
-  attr.hostname = one_host ? "127.0.0.1" : address_towards(reach_host);
-  if (attr.hostname.empty()) attr.hostname = first_address();
-  if (attr.hostname.empty()) {
-    return error(Code::kInvalidArgument,
-                 "gloo: rank {} has no network address but loopback, and the ranks are on several hosts: set "
-                 "CGX_SOCKET_IFNAME to the interface that reaches the others",
-                 config.rank);
-  }
-  return attr;
-}
 
 using gloo::transport::tcp::Address;
 
@@ -178,10 +85,11 @@ Result<std::vector<char>> address_for(const std::string& joined, int rank, int o
 }
 
 // Listens for every peer, tells the addresses, connects. Throws what Gloo throws; *at is the rank it was at.
-Status connect_pairs(const TransportConfig& config, const gloo::transport::tcp::attr& attr,
-                     const Deadline& deadline, int* at, GlooMesh* mesh) {
+Status connect_pairs(const TransportConfig& config, const std::string& address, const Deadline& deadline,
+                     int* at, GlooMesh* mesh) {
   const SigpipeGuard guard;  // the device's thread is started with SIGPIPE blocked, too
-  mesh->context = gloo::transport::tcp::CreateDevice(attr)->createContext(config.rank, config.size);
+  mesh->context = gloo::transport::tcp::CreateDevice(gloo::transport::tcp::attr(address.c_str()))
+                      ->createContext(config.rank, config.size);
   // Gloo gives each connection five times this.
   mesh->context->setTimeout(
       std::chrono::milliseconds(std::clamp<int64_t>(deadline.left_ms() / 5, 1, INT32_MAX)));
@@ -215,19 +123,18 @@ Status connect_pairs(const TransportConfig& config, const gloo::transport::tcp::
   return meet(config.store, connected, "").status();
 }
 
-Result<GlooMesh> connect_mesh(const TransportConfig& config, const gloo::transport::tcp::attr& attr,
+Result<GlooMesh> connect_mesh(const TransportConfig& config, const std::string& address,
                               const Deadline& deadline) {
   int at = -1;
   GlooMesh mesh;
   Status status;
   try {
-    status = connect_pairs(config, attr, deadline, &at, &mesh);
+    status = connect_pairs(config, address, deadline, &at, &mesh);
   } catch (const std::exception& fault) {
     const std::string cause = find_failure(config.store, config.job, config.rank, config.size);
     status = error(
         deadline.over() ? Code::kTimeout : Code::kPeerFailed, "gloo: rank {} cannot connect{} from {}: {}",
-        config.rank, at < 0 ? "" : fmt::format(" to rank {}", at),
-        attr.iface.empty() ? attr.hostname : attr.iface,
+        config.rank, at < 0 ? "" : fmt::format(" to rank {}", at), address,
         cause.empty() ? gloo_reason(fault.what()) + ". CGX_SOCKET_IFNAME names the interface to use" : cause);
   }
   if (status.ok()) return mesh;
@@ -268,16 +175,16 @@ std::string gloo_reason(const char* what) {
   return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
 }
 
-Result<GlooMesh> connect_gloo(const TransportConfig& config, const std::string& reach_host) {
+Result<GlooMesh> connect_gloo(const TransportConfig& config) {
   const Deadline deadline(config.timeout_ms);
-  const std::string card = host_card();
+  const std::string card = network_card();
   CGX_ASSIGN_OR_RETURN(
       const std::vector<std::string> cards,
       meet(config.store, {config.rank, config.size, config.job, "gloo", config.timeout_ms}, card));
   const bool one_host =
       std::all_of(cards.begin(), cards.end(), [&](const std::string& c) { return c == card; });
-  Result<gloo::transport::tcp::attr> attr = choose_device(config, reach_host, one_host);
-  Result<GlooMesh> mesh = attr.ok() ? connect_mesh(config, *attr, deadline) : attr.status();
+  const Result<std::string> address = choose_address("gloo", config, one_host);
+  Result<GlooMesh> mesh = address.ok() ? connect_mesh(config, *address, deadline) : address.status();
   if (!mesh.ok()) publish_failure(config.store, config.job, config.rank, mesh.status());
   return mesh;
 }

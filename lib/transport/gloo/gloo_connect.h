@@ -18,7 +18,7 @@ struct GlooMesh {
 };
 
 // REQUIRES: config.size > 1
-Result<GlooMesh> connect_gloo(const TransportConfig& config, const std::string& reach_host);
+Result<GlooMesh> connect_gloo(const TransportConfig& config);
 
 // While it lives SIGPIPE cannot end the process: Gloo writes to sockets whose peer may be gone.
 class SigpipeGuard {

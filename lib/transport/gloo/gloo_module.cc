@@ -10,12 +10,12 @@
 namespace cgx {
 namespace {
 
-Result<std::unique_ptr<Transport>> open_transport(const TransportConfig& config, const char* reach_host) {
+Result<std::unique_ptr<Transport>> open_transport(const TransportConfig& config) {
   GlooMesh mesh;
   if (config.size == 1) {
     mesh.sockets = {-1};
   } else {
-    CGX_ASSIGN_OR_RETURN(mesh, connect_gloo(config, reach_host));
+    CGX_ASSIGN_OR_RETURN(mesh, connect_gloo(config));
   }
   return std::unique_ptr<Transport>(std::make_unique<GlooTransport>(config, std::move(mesh)));
 }
@@ -25,10 +25,9 @@ Result<std::unique_ptr<Transport>> open_transport(const TransportConfig& config,
 
 CGX_MODULE_API uint64_t cgx_module_abi() { return cgx::kModuleAbi; }
 
-CGX_MODULE_API cgx::Transport* cgx_module_open(const cgx::TransportConfig* config, const char* reach_host,
-                                               cgx::Status* status) {
+CGX_MODULE_API cgx::Transport* cgx_module_open(const cgx::TransportConfig* config, cgx::Status* status) {
   try {
-    auto transport = cgx::open_transport(*config, reach_host);
+    auto transport = cgx::open_transport(*config);
     if (transport.ok()) return transport->release();
     *status = transport.status();
   } catch (const std::exception& fault) {

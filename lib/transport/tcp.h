@@ -1,0 +1,14 @@
+// The row of the list: processes of any hosts, a socket or several a pair, no thread of its own.
+#pragma once
+
+#include <memory>
+
+#include "base/status.h"
+#include "transport/transport.h"
+#include "transport/transport_config.h"
+
+namespace cgx {
+
+Result<std::unique_ptr<Transport>> open_tcp(const TransportConfig& config);
+
+}  // namespace cgx

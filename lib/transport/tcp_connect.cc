@@ -1,0 +1,450 @@
+// See tcp_connect.h. One loop: a rank connects to all lower ones and answers all higher ones, each socket
+// at its own pace. Whoever knocks without knowing this rank's nonce is turned away and costs a few bytes.
+#include "transport/tcp_connect.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <list>
+#include <system_error>
+
+#include "base/deadline.h"
+#include "base/log.h"
+#include "transport/network.h"
+#include "transport/rendezvous.h"
+#include "transport/tcp_wire.h"
+
+namespace cgx {
+namespace {
+
+using Clock = Deadline::Clock;
+
+constexpr int kMaxStreams = 64;
+constexpr size_t kMaxGuests = 128;  // connections that have not said who they are
+constexpr int64_t kGuestMs = 5000;  // that one may take for it
+constexpr int64_t kRetryMs = 100;   // before another try to connect
+constexpr int64_t kLookMs = 200;    // how often the store is asked whether a rank has failed
+constexpr int kMaxWarnings = 5;
+
+std::string cause(int number) { return std::system_category().message(number); }
+
+void set_option(int fd, int level, int name, int value) {
+  ::setsockopt(fd, level, name, &value, sizeof value);
+}
+
+// The numeric address and port as the kernel wants it. An address of the link alone gets the scope of the
+// interface that this rank uses: the peer's name for it means nothing here.
+struct Endpoint {
+  sockaddr_storage storage = {};
+  socklen_t bytes = 0;
+  const sockaddr* address() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  int family() const { return storage.ss_family; }
+};
+
+Result<Endpoint> make_endpoint(const std::string& text, uint16_t port, uint32_t scope) {
+  const std::string host = text.substr(0, text.find('%'));
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* list = nullptr;
+  const int fault = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
+  if (fault != 0) return error(Code::kMismatch, "tcp: \"{}\" is no address: {}", text, ::gai_strerror(fault));
+  Endpoint endpoint;
+  std::memcpy(&endpoint.storage, list->ai_addr, list->ai_addrlen);
+  endpoint.bytes = list->ai_addrlen;
+  ::freeaddrinfo(list);
+  if (endpoint.family() == AF_INET6) {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&endpoint.storage);
+    if (IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr)) v6->sin6_scope_id = scope;
+  }
+  return endpoint;
+}
+
+uint32_t scope_of(const std::string& address) {
+  const size_t percent = address.find('%');
+  return percent == std::string::npos ? 0 : ::if_nametoindex(address.c_str() + percent + 1);
+}
+
+std::string name_of(int fd) {
+  sockaddr_storage peer = {};
+  socklen_t bytes = sizeof peer;
+  char host[NI_MAXHOST] = "?";
+  char port[NI_MAXSERV] = "?";
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) == 0) {
+    ::getnameinfo(reinterpret_cast<sockaddr*>(&peer), bytes, host, sizeof host, port, sizeof port,
+                  NI_NUMERICHOST | NI_NUMERICSERV);
+  }
+  return fmt::format("{}:{}", host, port);
+}
+
+// A connection that this rank makes.
+struct Visit {
+  Visit(int to, uint16_t number) : peer(to), stream(number) {}
+  int peer;
+  uint16_t stream;
+  TcpSocket socket;
+  bool connected = false;
+  bool done = false;
+  size_t got = 0;
+  TcpHello answer;
+  Clock::time_point next_try{};
+  std::string reason;  // why the last try failed
+};
+
+// A connection that somebody made.
+struct Guest {
+  TcpSocket socket;
+  size_t got = 0;
+  TcpHello hello;
+  Deadline until{kGuestMs};
+};
+
+class Connector {
+ public:
+  Connector(const TransportConfig& config, const Deadline& deadline)
+      : config_(config),
+        deadline_(deadline),
+        streams_(static_cast<uint16_t>(std::clamp(config.tcp_streams, 1, kMaxStreams))),
+        job_hash_(hash_of_job(config.job)) {}
+
+  Status listen(const std::string& address);
+  Status exchange_cards();
+  Status connect();
+  std::vector<TcpLink> take() { return std::move(links_); }
+
+ private:
+  Status read_cards(const std::vector<std::string>& cards);
+  void start(Visit& visit);
+  void advance(Visit& visit);
+  void fail(Visit& visit, const std::string& reason);
+  void greet(Visit& visit);
+  std::string fault_of(const TcpHello& answer, const Visit& visit) const;
+  void welcome();
+  bool advance(Guest& guest);
+  std::string fault_of(const TcpHello& hello) const;
+  TcpSocket* slot(int peer, uint16_t stream);
+  bool complete() const;
+  Status missing() const;
+  void wait_and_advance();
+  TcpHello hello_to(int peer, uint16_t stream, uint32_t magic) const;
+
+  const TransportConfig& config_;
+  const Deadline& deadline_;
+  uint16_t streams_;
+  uint64_t job_hash_;
+  std::string own_address_;
+  uint32_t scope_ = 0;
+  TcpSocket listener_;
+  std::vector<TcpCard> cards_;
+  TcpCard own_card_;
+  std::vector<TcpLink> links_;
+  std::list<Visit> visits_;
+  std::list<Guest> guests_;
+  int expected_ = 0;  // connections of higher ranks that have not come
+  int warnings_ = 0;
+  std::string last_refusal_;
+};
+
+Status Connector::listen(const std::string& address) {
+  own_address_ = address;
+  scope_ = scope_of(address);
+  CGX_ASSIGN_OR_RETURN(const Endpoint endpoint, make_endpoint(address, 0, scope_));
+  listener_ = TcpSocket(::socket(endpoint.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  sockaddr_storage own = {};
+  socklen_t bytes = sizeof own;
+  char port[NI_MAXSERV] = "";
+  if (!listener_ || ::bind(listener_.get(), endpoint.address(), endpoint.bytes) != 0 ||
+      ::listen(listener_.get(), SOMAXCONN) != 0 ||
+      ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&own), &bytes) != 0 ||
+      ::getnameinfo(reinterpret_cast<sockaddr*>(&own), bytes, nullptr, 0, port, sizeof port,
+                    NI_NUMERICSERV) != 0) {
+    return error(Code::kResource, "tcp: rank {} cannot listen on {}: {}", config_.rank, address,
+                 cause(errno));
+  }
+  own_card_.magic = kTcpAcceptMagic;
+  own_card_.version = kTcpVersion;
+  own_card_.streams = streams_;
+  own_card_.port = static_cast<uint16_t>(std::stoi(port));
+  std::memcpy(own_card_.address, address.data(), std::min(address.size(), sizeof own_card_.address - 1));
+  if (::getrandom(own_card_.nonce, sizeof own_card_.nonce, 0) != sizeof own_card_.nonce) {
+    return error(Code::kResource, "tcp: rank {} has no random numbers: {}", config_.rank, cause(errno));
+  }
+  return {};
+}
+
+Status Connector::exchange_cards() {
+  const std::string card(reinterpret_cast<const char*>(&own_card_), sizeof own_card_);
+  CGX_ASSIGN_OR_RETURN(
+      const std::vector<std::string> cards,
+      meet(config_.store, {config_.rank, config_.size, config_.job, "tcp.card", deadline_.left_ms()}, card));
+  CGX_RETURN_IF_ERROR(read_cards(cards));
+  links_.resize(cards_.size());
+  for (int peer = 0; peer < config_.size; ++peer) {
+    if (peer == config_.rank) continue;
+    links_[static_cast<size_t>(peer)].data.resize(streams_);
+    if (peer > config_.rank) {
+      expected_ += streams_ + 1;
+      continue;
+    }
+    for (uint16_t s = 0; s < streams_; ++s) visits_.emplace_back(peer, s);
+    visits_.emplace_back(peer, kTcpControl);
+  }
+  return {};
+}
+
+Status Connector::read_cards(const std::vector<std::string>& cards) {
+  for (size_t peer = 0; peer < cards.size(); ++peer) {
+    TcpCard card;
+    if (cards[peer].size() == sizeof card) std::memcpy(&card, cards[peer].data(), sizeof card);
+    card.address[sizeof card.address - 1] = '\0';
+    if (card.magic != kTcpAcceptMagic || card.version != kTcpVersion) {
+      return error(
+          Code::kMismatch,
+          "tcp: rank {} speaks another version of the tcp transport's protocol ({}) than rank {} ({}): "
+          "all ranks need the same cgx",
+          peer, card.version, config_.rank, kTcpVersion);
+    }
+    if (card.streams != streams_) {
+      return error(Code::kMismatch, "tcp: rank {} opens {} sockets a pair, rank {} {}: they must be the same",
+                   peer, card.streams, config_.rank, streams_);
+    }
+    cards_.push_back(card);
+  }
+  return {};
+}
+
+TcpHello Connector::hello_to(int peer, uint16_t stream, uint32_t magic) const {
+  TcpHello hello;
+  hello.magic = magic;
+  hello.from = config_.rank;
+  hello.to = peer;
+  hello.size = config_.size;
+  hello.stream = stream;
+  hello.streams = streams_;
+  hello.job_hash = job_hash_;
+  std::memcpy(hello.nonce, cards_[static_cast<size_t>(peer)].nonce, sizeof hello.nonce);
+  hello.crc = tcp_crc(hello);
+  return hello;
+}
+
+TcpSocket* Connector::slot(int peer, uint16_t stream) {
+  TcpLink& link = links_[static_cast<size_t>(peer)];
+  return stream == kTcpControl ? &link.control : &link.data[stream];
+}
+
+void Connector::fail(Visit& visit, const std::string& reason) {
+  visit.socket.reset();
+  visit.connected = false;
+  visit.got = 0;
+  visit.reason = reason;
+  visit.next_try = Clock::now() + std::chrono::milliseconds(kRetryMs);
+}
+
+void Connector::start(Visit& visit) {
+  const TcpCard& card = cards_[static_cast<size_t>(visit.peer)];
+  const Result<Endpoint> there = make_endpoint(card.address, card.port, scope_);
+  const Result<Endpoint> here = make_endpoint(own_address_, 0, scope_);
+  if (!there.ok() || !here.ok()) return fail(visit, (there.ok() ? here : there).status().message());
+  visit.socket = TcpSocket(::socket(there->family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!visit.socket) return fail(visit, cause(errno));
+  // From the chosen interface's address, as far as its family is the peer's.
+  if (here->family() == there->family() && ::bind(visit.socket.get(), here->address(), here->bytes) != 0) {
+    return fail(visit, cause(errno));
+  }
+  if (::connect(visit.socket.get(), there->address(), there->bytes) == 0) return greet(visit);
+  if (errno != EINPROGRESS && errno != EINTR) fail(visit, cause(errno));
+}
+
+// 88 bytes fit in the buffer of any new connection.
+void Connector::greet(Visit& visit) {
+  visit.connected = true;
+  set_option(visit.socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+  const TcpHello hello = hello_to(visit.peer, visit.stream, kTcpConnectMagic);
+  const ssize_t n = ::send(visit.socket.get(), &hello, sizeof hello, MSG_NOSIGNAL);
+  if (n != sizeof hello) fail(visit, n < 0 ? cause(errno) : "the connection takes no bytes");
+}
+
+void Connector::advance(Visit& visit) {
+  if (!visit.connected) {
+    int fault = 0;
+    socklen_t bytes = sizeof fault;
+    ::getsockopt(visit.socket.get(), SOL_SOCKET, SO_ERROR, &fault, &bytes);
+    return fault == 0 ? greet(visit) : fail(visit, cause(fault));
+  }
+  auto* answer = reinterpret_cast<uint8_t*>(&visit.answer);
+  const ssize_t n = ::recv(visit.socket.get(), answer + visit.got, sizeof visit.answer - visit.got, 0);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) return fail(visit, n < 0 ? cause(errno) : "it closed the connection during the handshake");
+  visit.got += static_cast<size_t>(n);
+  if (visit.got < sizeof visit.answer) return;
+  const std::string fault = fault_of(visit.answer, visit);
+  if (!fault.empty()) return fail(visit, fault);
+  *slot(visit.peer, visit.stream) = std::move(visit.socket);
+  visit.done = true;
+}
+
+std::string Connector::fault_of(const TcpHello& answer, const Visit& visit) const {
+  if (answer.magic != kTcpAcceptMagic || answer.crc != tcp_crc(answer)) {
+    return "what listens there is no rank of cgx";
+  }
+  const bool same = answer.version == kTcpVersion && answer.byte_order == kTcpByteOrder &&
+                    answer.from == visit.peer && answer.to == config_.rank && answer.size == config_.size &&
+                    answer.stream == visit.stream && answer.streams == streams_ &&
+                    answer.job_hash == job_hash_ &&
+                    std::memcmp(answer.nonce, own_card_.nonce, sizeof answer.nonce) == 0;
+  return same ? "" : "what listens there is a rank of another job";
+}
+
+void Connector::welcome() {
+  for (;;) {
+    TcpSocket socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!socket) return;  // none is left, or one that is gone again, or no descriptors: it is asked again
+    if (guests_.size() >= kMaxGuests) guests_.pop_front();
+    guests_.emplace_back();
+    guests_.back().socket = std::move(socket);
+  }
+}
+
+// Why this hello is refused, or "".
+std::string Connector::fault_of(const TcpHello& hello) const {
+  if (hello.magic != kTcpConnectMagic) return "its bytes are no hello of cgx";
+  if (hello.byte_order != kTcpByteOrder) return "its byte order is another";
+  if (hello.version != kTcpVersion) {
+    return fmt::format("it speaks version {} of the protocol, not {}", hello.version, kTcpVersion);
+  }
+  if (hello.crc != tcp_crc(hello)) return "its hello is damaged";
+  if (hello.job_hash != job_hash_) return "it belongs to another job";
+  if (hello.size != config_.size || hello.to != config_.rank || hello.from <= config_.rank ||
+      hello.from >= config_.size) {
+    return fmt::format("it says that it is rank {} of {} and wants rank {}", hello.from, hello.size,
+                       hello.to);
+  }
+  if (hello.streams != streams_ || (hello.stream != kTcpControl && hello.stream >= streams_)) {
+    return fmt::format("it says that it is socket {} of {}", hello.stream, hello.streams);
+  }
+  const bool knows = std::memcmp(hello.nonce, own_card_.nonce, sizeof hello.nonce) == 0;
+  return knows ? ""
+               : "it does not know this rank's nonce: it is of an earlier run, or did not read the store";
+}
+
+// True once the guest is through: taken as a peer's connection, or turned away.
+bool Connector::advance(Guest& guest) {
+  auto* hello = reinterpret_cast<uint8_t*>(&guest.hello);
+  const ssize_t n = ::recv(guest.socket.get(), hello + guest.got, sizeof guest.hello - guest.got, 0);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  if (n <= 0) return true;
+  guest.got += static_cast<size_t>(n);
+  // Noise is known by its first bytes.
+  if (guest.got < sizeof guest.hello && (guest.got < 4 || guest.hello.magic == kTcpConnectMagic))
+    return false;
+  std::string fault = fault_of(guest.hello);
+  TcpSocket* place = fault.empty() ? slot(guest.hello.from, guest.hello.stream) : nullptr;
+  if (place != nullptr && *place) fault = "that connection exists already";
+  if (!fault.empty()) {
+    last_refusal_ = fmt::format("a connection from {} was refused: {}", name_of(guest.socket.get()), fault);
+    if (++warnings_ <= kMaxWarnings) log(LogLevel::kWarn, "tcp: rank {}: {}", config_.rank, last_refusal_);
+    return true;
+  }
+  const TcpHello answer = hello_to(guest.hello.from, guest.hello.stream, kTcpAcceptMagic);
+  if (::send(guest.socket.get(), &answer, sizeof answer, MSG_NOSIGNAL) != sizeof answer) return true;
+  set_option(guest.socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+  *place = std::move(guest.socket);
+  --expected_;
+  return true;
+}
+
+bool Connector::complete() const {
+  return expected_ == 0 &&
+         std::all_of(visits_.begin(), visits_.end(), [](const Visit& visit) { return visit.done; });
+}
+
+Status Connector::missing() const {
+  std::vector<int> ranks;
+  std::string reason;
+  for (int peer = 0; peer < config_.size; ++peer) {
+    const TcpLink& link = links_[static_cast<size_t>(peer)];
+    const bool whole = link.control && std::all_of(link.data.begin(), link.data.end(),
+                                                   [](const TcpSocket& s) { return static_cast<bool>(s); });
+    if (peer != config_.rank && !whole) ranks.push_back(peer);
+  }
+  for (const Visit& visit : visits_) {
+    if (visit.done || visit.reason.empty()) continue;
+    const TcpCard& card = cards_[static_cast<size_t>(visit.peer)];
+    reason = fmt::format("; rank {} at {}:{}: {}", visit.peer, card.address, card.port, visit.reason);
+  }
+  if (reason.empty() && !last_refusal_.empty()) reason = "; " + last_refusal_;
+  return error(Code::kTimeout,
+               "tcp: rank {} at {}:{} has no connection with {} after {} ms{}. CGX_SOCKET_IFNAME names the "
+               "interface to use",
+               config_.rank, own_address_, own_card_.port, name_ranks(ranks), config_.timeout_ms, reason);
+}
+
+void Connector::wait_and_advance() {
+  std::vector<pollfd> fds = {{listener_.get(), POLLIN, 0}};
+  for (const Visit& visit : visits_) {
+    fds.push_back({visit.socket.get(), static_cast<short>(visit.connected ? POLLIN : POLLOUT), 0});
+  }
+  for (const Guest& guest : guests_) fds.push_back({guest.socket.get(), POLLIN, 0});
+  ::poll(fds.data(), fds.size(), static_cast<int>(std::min(deadline_.left_ms(), kRetryMs)));
+  size_t i = 1;
+  for (Visit& visit : visits_) {
+    if (fds[i++].revents != 0 && visit.socket) advance(visit);
+  }
+  for (auto guest = guests_.begin(); guest != guests_.end();) {
+    const bool through = (fds[i++].revents != 0 && advance(*guest)) || guest->until.over();
+    guest = through ? guests_.erase(guest) : std::next(guest);
+  }
+  if (fds[0].revents != 0) welcome();
+}
+
+Status Connector::connect() {
+  Deadline next_look(kLookMs);
+  while (!complete()) {
+    for (Visit& visit : visits_) {
+      if (!visit.done && !visit.socket && Clock::now() >= visit.next_try) start(visit);
+    }
+    wait_and_advance();
+    if (complete()) break;
+    if (next_look.over()) {
+      next_look = Deadline(kLookMs);
+      const std::string failure = find_failure(config_.store, config_.job, config_.rank, config_.size);
+      if (!failure.empty()) return error(Code::kPeerFailed, "tcp: while all ranks connect: {}", failure);
+    }
+    if (deadline_.over()) return missing();
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<TcpMesh> connect_tcp(const TransportConfig& config) {
+  const Deadline deadline(config.timeout_ms);
+  const std::string own = network_card();
+  CGX_ASSIGN_OR_RETURN(
+      const std::vector<std::string> hosts,
+      meet(config.store, {config.rank, config.size, config.job, "tcp", config.timeout_ms}, own));
+  TcpMesh mesh;
+  mesh.ranks_here = static_cast<int>(std::count(hosts.begin(), hosts.end(), own));
+  Connector connector(config, deadline);
+  const Result<std::string> address = choose_address("tcp", config, mesh.ranks_here == config.size);
+  Status status = address.ok() ? connector.listen(*address) : address.status();
+  if (status.ok()) status = connector.exchange_cards();
+  if (status.ok()) status = connector.connect();
+  if (!status.ok()) {
+    publish_failure(config.store, config.job, config.rank, status);
+    return status;
+  }
+  mesh.links = connector.take();
+  return mesh;
+}
+
+}  // namespace cgx
