@@ -112,7 +112,7 @@ class Table {
 
  private:
   std::string algorithm(Kind kind) const {
-    if (kind == Kind::kGloo) return "ring";
+    if (kind == Kind::kGloo || kind == Kind::kGloo16) return "ring";
     if (kind == Kind::kOpenMpi) return "its own choice";
     return kind == Kind::kCopy ? "one copy a rank" : options_.algorithm;
   }
@@ -145,7 +145,7 @@ class Table {
                                               : json(static_cast<double>(row.raw_bytes) /
                                                      static_cast<double>(row.wire_bytes))},
                 {"speedup_over", json::object()}};
-    one["wrong"] = checked ? json(row.accuracy.wrong) : json(nullptr);
+    one["wrong"] = checked && entry.kind != Kind::kGloo16 ? json(row.accuracy.wrong) : json(nullptr);
     one["nmse"] = checked ? json(row.accuracy.nmse()) : json(nullptr);
     one["bias_z"] = checked ? json(row.accuracy.bias_z()) : json(nullptr);
     one["replicas_identical"] = checked ? json(row.replicas_identical) : json(nullptr);
@@ -156,24 +156,24 @@ class Table {
     const auto number = [&](const char* key) {
       return one[key].is_null() ? std::string("-") : short_number(one[key].get<double>());
     };
-    const bool checked = !one["wrong"].is_null();
-    std::vector<std::string> cells = {std::to_string(one["size_bytes"].get<uint64_t>()),
-                                      std::to_string(one["count"].get<uint64_t>()),
-                                      one["type"],
-                                      one["redop"],
-                                      "-1",
-                                      number("time_us"),
-                                      fmt::format("{:.2f}", one["algbw_GBps"].get<double>()),
-                                      fmt::format("{:.2f}", one["busbw_GBps"].get<double>()),
-                                      checked ? std::to_string(one["wrong"].get<uint64_t>()) : "N/A",
-                                      one["name"],
-                                      number("ratio"),
-                                      std::to_string(one["wire_bytes"].get<uint64_t>()),
-                                      number("nmse"),
-                                      number("bias_z"),
-                                      !checked                                ? "-"
-                                      : one["replicas_identical"].get<bool>() ? "identical"
-                                                                              : "DIFFER"};
+    std::vector<std::string> cells = {
+        std::to_string(one["size_bytes"].get<uint64_t>()),
+        std::to_string(one["count"].get<uint64_t>()),
+        one["type"],
+        one["redop"],
+        "-1",
+        number("time_us"),
+        fmt::format("{:.2f}", one["algbw_GBps"].get<double>()),
+        fmt::format("{:.2f}", one["busbw_GBps"].get<double>()),
+        !one["wrong"].is_null() ? std::to_string(one["wrong"].get<uint64_t>()) : "N/A",
+        one["name"],
+        number("ratio"),
+        std::to_string(one["wire_bytes"].get<uint64_t>()),
+        number("nmse"),
+        number("bias_z"),
+        one["replicas_identical"].is_null()     ? "-"
+        : one["replicas_identical"].get<bool>() ? "identical"
+                                                : "DIFFER"};
     for (const Entry& entry : entries_) {
       if (entry.is_baseline)
         cells.push_back(fmt::format("{:.2f}", one["speedup_over"][entry.name].get<double>()));

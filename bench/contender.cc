@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <string_view>
 
 namespace cgx::bench {
 
@@ -89,6 +91,7 @@ class CgxContender final : public Contender {
   std::string spec() const override { return cgx_codec_spec(codec_.get()); }
   std::string transport() const override { return cgx_comm_transport(comm_.get()); }
   bool unbiased() const override { return cgx_codec_unbiased(codec_.get()) != 0; }
+  bool is_foreign() const override { return false; }
 
  private:
   CodecPtr codec_;
@@ -114,6 +117,15 @@ class CopyContender final : public Contender {
   uint64_t element_bytes_;
 };
 
+struct Baseline {
+  std::string_view name, spec;
+  Kind kind;
+};
+constexpr Baseline kBaselines[] = {{"gloo", "none", Kind::kGloo},
+                                   {"gloo16", "cast:fp16", Kind::kGloo16},
+                                   {"openmpi", "none", Kind::kOpenMpi},
+                                   {"memcpy", "none", Kind::kCopy}};
+
 std::string unique_name(const std::vector<Entry>& taken, const std::string& name) {
   const auto same = [&](const std::string& candidate) {
     return std::any_of(taken.begin(), taken.end(), [&](const Entry& e) { return e.name == candidate; });
@@ -137,11 +149,10 @@ std::vector<Entry> entries(const Options& options) {
   std::vector<Entry> out;
   for (const std::string& name : options.baselines) {
     if (std::find(options.skipped.begin(), options.skipped.end(), name) != options.skipped.end()) continue;
-    const Kind kind = name == "gloo"      ? Kind::kGloo
-                      : name == "openmpi" ? Kind::kOpenMpi
-                      : name == "memcpy"  ? Kind::kCopy
-                                          : Kind::kCgx;
-    out.push_back({unique_name(out, name), kind == Kind::kCgx ? name : "none", kind, true, false});
+    const auto known = std::find_if(std::begin(kBaselines), std::end(kBaselines),
+                                    [&](const Baseline& one) { return one.name == name; });
+    const Baseline one = known == std::end(kBaselines) ? Baseline{name, name, Kind::kCgx} : *known;
+    out.push_back({unique_name(out, name), std::string(one.spec), one.kind, true, false});
   }
   for (const std::string& spec : options.codecs) {
     out.push_back({unique_name(out, spec), spec, Kind::kCgx, false, false});

@@ -33,6 +33,7 @@ class Contender {
   virtual std::string spec() const = 0;  // canonical, of its codec
   virtual std::string transport() const = 0;
   virtual bool unbiased() const = 0;
+  virtual bool is_foreign() const { return true; }  // sums in an order of its own
 };
 
 struct CodecDeleter {
@@ -44,20 +45,21 @@ void require_ok(cgx_status status, const std::string& what);
 
 // `number` tells the communicators of a job apart.
 std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number);
-// Gloo's own ring on the same interface. Throws UsageError where cgx-bench was built without Gloo.
-std::unique_ptr<Contender> make_gloo(const Options& options, int number);
+// Gloo's own ring on the same interface, of floats or of 16-bit halves that a hook rounds them to. Throws
+// UsageError where cgx-bench was built without Gloo.
+std::unique_ptr<Contender> make_gloo(const Options& options, int number, bool halves);
 
 // Open MPI's MPI_Allreduce, in a process that mpirun started.
 std::unique_ptr<Contender> make_openmpi(const Options& options);
 // Every rank copies the tensor once, all at the same time: what no allreduce in shared memory can beat.
 std::unique_ptr<Contender> make_copy(const Options& options);
 
-enum class Kind { kCgx, kGloo, kOpenMpi, kCopy };
+enum class Kind { kCgx, kGloo, kGloo16, kOpenMpi, kCopy };
 
 // A line of the table: what the user asked for, baselines first.
 struct Entry {
   std::string name;  // unique: "gloo", "gloo (2)", "maxmin:bits=4"
-  std::string spec;  // of the codec; "none" for all but cgx
+  std::string spec;  // of the codec; "none" for those that have none
   Kind kind = Kind::kCgx;
   bool is_baseline = false;
   bool call_a_layer = false;  // in mode layers; else a call is a bucket

@@ -86,8 +86,9 @@ void add_allreduce_flags(po::options_description& table, Options& options, Raw& 
                       "ranks, each a process started here")             //
       ("op,o", po::value(&raw.op)->default_value("sum"), "sum or avg")  //
       ("baseline", po::value(&options.baselines)->composing(),
-       "gloo, openmpi, memcpy (every rank copies the tensor once) or a codec spec; repeat for more")  //
-      ("transport", po::value(&options.transport)->default_value("auto"), "shm, gloo or auto")        //
+       "gloo, gloo16 (behind a 16-bit hook), openmpi, memcpy (every rank copies the tensor once) or a codec "
+       "spec; repeat for more")                                                                 //
+      ("transport", po::value(&options.transport)->default_value("auto"), "shm, gloo or auto")  //
       ("algorithm", po::value(&options.algorithm)->default_value("auto"),
        "scatter_gather, ring, allgather or auto")  //
       ("interface", po::value(&options.interface_name),

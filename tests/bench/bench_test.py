@@ -151,6 +151,16 @@ class Allreduce(unittest.TestCase):
             self.assertGreater(document["rows"][2]["speedup_over"]["gloo"], 0)
             self.assertEqual(document["rows"][2]["transport"], transport)
 
+    @unittest.skipUnless(HAVE_GLOO, "built without Gloo")
+    def test_gloo_behind_a_16_bit_hook_is_a_baseline(self):
+        document, _ = run("allreduce", "-g", "3", "-b", "100004", *QUICK, "-o", "avg", "--baseline", "gloo16")
+        row = document["rows"][0]
+        self.assertTrue(row["replicas_identical"])
+        self.assertEqual((row["ratio"], row["wrong"]), (2, None))
+        # Each rounding to fp16 errs by up to 2^-11 of the value, and by 2^-11/sqrt(3) in the mean of squares or less:
+        # four of them in a ring of three give an NMSE below 4 * 2^-22 / 3 of the largest partial sum's square.
+        self.assertTrue(0 < row["nmse"] < 2**-21)
+
     @unittest.skipUnless(HAVE_MPI, "built without Open MPI")
     def test_open_mpi_is_a_baseline_in_the_same_rounds(self):
         for ranks, transport in ((2, "shm"), (3, "auto"), (2, "gloo" if HAVE_GLOO else "shm")):
