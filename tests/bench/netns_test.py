@@ -114,6 +114,14 @@ class Netns(unittest.TestCase):
         done = netns("train", "--ranks", "2", "--loopback", "--", "sh", "-c", "echo $RANK/$WORLD_SIZE $MASTER_ADDR")
         self.assertEqual((done.returncode, done.stdout), (0, "0/2 127.0.0.1\n"))
 
+    def test_loopback_is_a_namespace_with_cubic_and_nothing_else(self):
+        script = ("import os, socket; server = socket.create_server(('127.0.0.1', 0)); "
+                  "client = socket.create_connection(server.getsockname()); "
+                  "print(client.getsockopt(6, socket.TCP_CONGESTION, 8).strip(b'\\0').decode(), os.listdir('/sys/class/net'))")
+        done = netns("loopback", "--", sys.executable, "-c", script)
+        self.assertEqual((done.returncode, done.stdout), (0, "cubic ['lo']\n"), done.stderr)
+        self.assertEqual(netns("loopback", "--", "sh", "-c", "exit 5").returncode, 5)
+
     def test_wrong_words_are_status_2(self):
         self.assertEqual(netns("train", "--rate", "fast", "--", "true").returncode, 2)
         self.assertEqual(netns("run", "--ranks", "0", "--", "true").returncode, 2)
