@@ -30,7 +30,7 @@ struct CodecCounts {
 };
 
 // Memory in which sparse codecs encode. Callers that encode often keep it, one for each thread.
-struct Scratch {
+struct SparseScratch {
   std::unique_ptr<float[]> values;
   std::unique_ptr<uint32_t[]> indices;
   size_t size = 0;  // of both
@@ -41,7 +41,7 @@ struct BlockContext {
   RandomKey key;
   uint64_t first = 0;  // index of the block's first element in its tensor; a multiple of kGroup
   CodecCounts* counts = nullptr;
-  Scratch* scratch = nullptr;  // null: allocates its own where it needs any
+  SparseScratch* scratch = nullptr;  // null: allocates its own where it needs any
 };
 
 // Size of the block that encodes `count` elements, in bytes.

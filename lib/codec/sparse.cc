@@ -132,8 +132,8 @@ Status TopK::encode(const EncodeArgs& args) {
   const size_t k = kept_count(args.spec.ratio, args.count);
   float* after = args.residual.after;
   const Elements from = {args.dtype, args.x, args.residual.before};
-  Scratch own;
-  Scratch& scratch = args.context.scratch == nullptr ? own : *args.context.scratch;
+  SparseScratch own;
+  SparseScratch& scratch = args.context.scratch == nullptr ? own : *args.context.scratch;
   CGX_ASSIGN_OR_RETURN(const Kept kept, select_topk(from, args.count, k, after, scratch));
   memcpy(args.block, kept.indices, 4 * k);
   uint8_t* values = args.block + topk_values(k);

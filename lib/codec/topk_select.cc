@@ -22,7 +22,7 @@ struct Threshold {
   size_t ties;
 };
 
-Status reserve(Scratch& scratch, size_t size) {
+Status reserve(SparseScratch& scratch, size_t size) {
   if (scratch.size >= size) return {};
   scratch = {};
   scratch.values.reset(new (std::nothrow) float[size]);
@@ -186,7 +186,7 @@ struct Bracket {
 
 // The bound is the sample's r-th largest key: r lies four standard deviations above the k-th's
 // expected rank in the sample, so that fewer than k candidates are rare (and cost time, not truth).
-Result<Bracket> sample_bracket(const Input& input, size_t k, Scratch& scratch) {
+Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scratch) {
   constexpr size_t kMaxSample = 16384;
   const size_t count = input.count();
   const size_t size = std::min(count / 32, kMaxSample);
@@ -213,7 +213,7 @@ Result<Bracket> sample_bracket(const Input& input, size_t k, Scratch& scratch) {
 
 }  // namespace
 
-Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum, Scratch& scratch) {
+Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum, SparseScratch& scratch) {
   Input input(from, count, sum);
   CGX_ASSIGN_OR_RETURN(const Bracket bracket, sample_bracket(input, k, scratch));
   CGX_RETURN_IF_ERROR(reserve(scratch, bracket.room + kTile + kKernelSlack));

@@ -22,6 +22,6 @@ struct Kept {
 
 // `sum`, where not null, becomes the elements as fp32 (it may be `from.before`).
 // REQUIRES: 0 < k <= count <= 2^32.
-Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum, Scratch& scratch);
+Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum, SparseScratch& scratch);
 
 }  // namespace cgx

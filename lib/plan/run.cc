@@ -16,6 +16,8 @@ namespace {
 
 // Elements summed, encoded and decoded at a time: the sum and what is decoded of it stay in L1 or L2.
 constexpr uint64_t kTile = 8192;
+// Sparse blocks are cut nowhere, but their sum is made in parts: each visits all inputs while it is in L2.
+constexpr uint64_t kSparseTile = 32768;
 // Elements that are worth the waking of another thread.
 constexpr uint64_t kPerThread = 16384;
 
@@ -80,6 +82,7 @@ class Runner {
   void reduce_raw_range(const Step& step, const Part& part, Range range, Scratch& scratch);
   Status reduce_range(const Step& step, const Part& part, Range range, Scratch& scratch);
   Status sum_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
+  Status sum_inputs(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
   Status add_own(const Step& step, const Part& part, Range tile, bool first, Scratch& scratch, float* sum);
   Status encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
   Status encode_sparse_half(const Part& part, float* sum, const BlockContext& context, Residual residual,
@@ -282,6 +285,7 @@ BlockContext Runner::context(const Step& step, const Part& part, uint64_t begin,
   context.key.stage = step.stage;
   context.first = part.piece.in_segment + begin;
   context.counts = &scratch.stats.counts;
+  context.scratch = &scratch.sparse;
   return context;
 }
 
@@ -411,6 +415,17 @@ Status Runner::reduce_range(const Step& step, const Part& part, Range range, Scr
 }
 
 Status Runner::sum_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum) {
+  const CodecSpec& spec = part.segment.spec;
+  const bool cuts = is_sparse(spec) && value_granule(spec.values) != 0;
+  const uint64_t length = cuts ? kSparseTile : tile.end - tile.begin;
+  for (uint64_t begin = tile.begin; begin < tile.end; begin += length) {
+    const Range one{begin, std::min(begin + length, tile.end)};
+    CGX_RETURN_IF_ERROR(sum_inputs(step, part, one, scratch, sum + (begin - tile.begin)));
+  }
+  return {};
+}
+
+Status Runner::sum_inputs(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum) {
   for (size_t i = 0; i < step.inputs.size(); ++i) {
     if (step.inputs[i] == kOwnInput) {
       CGX_RETURN_IF_ERROR(add_own(step, part, tile, i == 0, scratch, sum));

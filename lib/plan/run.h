@@ -43,6 +43,7 @@ struct Workspace {
     std::vector<float> sum;
     std::vector<float> values;
     std::vector<uint16_t> halves;
+    SparseScratch sparse;
     std::vector<const void*> inputs;
     RunStats stats;
     Status status;

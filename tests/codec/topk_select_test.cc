@@ -34,7 +34,7 @@ void expect_kept(const Elements& from, const std::vector<float>& lifted, size_t 
   const std::vector<uint32_t> expected = by_sorting(lifted, k);
   const std::vector<float> before =
       from.before ? std::vector<float>(from.before, from.before + lifted.size()) : std::vector<float>();
-  Scratch scratch;
+  SparseScratch scratch;
   for (const std::string_view path : cpu_paths()) {
     ASSERT_TRUE(force_cpu_path(path).ok());
     if (sum != nullptr && sum == from.before) std::copy(before.begin(), before.end(), sum);
