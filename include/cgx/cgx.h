@@ -115,10 +115,20 @@ typedef struct cgx_random_key {
  * CGX_INVALID_ARGUMENT here: residuals belong to a communicator. Any thread. */
 CGX_API cgx_status cgx_codec_encode(const cgx_codec* codec, cgx_dtype dtype, const void* x, uint64_t count,
                                     const cgx_random_key* key, void* block, uint64_t capacity);
+/* Encodes with error feedback: what is encoded is x + residual, and `residual` (`count` fp32 values, zeros at
+ * first) becomes what the block lost of it. CGX_INVALID_ARGUMENT for codecs that lose nothing or whose residual
+ * would grow; "+ef" in the spec is not needed. Otherwise as cgx_codec_encode(). */
+CGX_API cgx_status cgx_codec_encode_feedback(const cgx_codec* codec, cgx_dtype dtype, const void* x, uint64_t count,
+                                             const cgx_random_key* key, float* residual, void* block,
+                                             uint64_t capacity);
 /* Decodes a block of exactly `bytes` bytes into `count` fp32 values. `dtype` is the type that was
  * encoded. Any bytes are safe: CGX_CORRUPT where no encoder can have written them. Any thread. */
 CGX_API cgx_status cgx_codec_decode(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
                                     uint64_t count, float* out);
+/* The same, added to what is in `out`: one fp32 addition an element. After CGX_CORRUPT `out` is as before.
+ * Sparse codecs touch only the elements that the block has. */
+CGX_API cgx_status cgx_codec_decode_add(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
+                                        uint64_t count, float* out);
 
 /* The codecs there are, as a JSON array: name, summary, unbiased, params (name, range, default,
  * meaning). Static. Any thread. */

@@ -121,6 +121,16 @@ class Codec {
     return block;
   }
 
+  // Encodes x + residual; `residual` becomes what the block lost of it.
+  std::vector<uint8_t> encode_feedback(const void* x, std::vector<float>& residual,
+                                       cgx_dtype dtype = CGX_FLOAT32,
+                                       const cgx_random_key& key = cgx_random_key{0, 0, 0, 0}) const {
+    std::vector<uint8_t> block(encoded_bytes(residual.size(), dtype));
+    detail::check(cgx_codec_encode_feedback(get(), dtype, x, residual.size(), &key, residual.data(),
+                                            block.data(), block.size()));
+    return block;
+  }
+
   // Decodes a block of `count` elements of `dtype` to fp32. Throws CGX_CORRUPT for bytes that no
   // encoder can have written.
   std::vector<float> decode(const std::vector<uint8_t>& block, uint64_t count,
@@ -128,6 +138,12 @@ class Codec {
     std::vector<float> out(count);
     detail::check(cgx_codec_decode(get(), dtype, block.data(), block.size(), count, out.data()));
     return out;
+  }
+
+  // Decodes a block of out.size() elements of `dtype`, and adds them to `out`.
+  void decode_add(const std::vector<uint8_t>& block, std::vector<float>& out,
+                  cgx_dtype dtype = CGX_FLOAT32) const {
+    detail::check(cgx_codec_decode_add(get(), dtype, block.data(), block.size(), out.size(), out.data()));
   }
 
   const cgx_codec* get() const noexcept { return handle_.get(); }

@@ -58,6 +58,37 @@ nlohmann::json describe(const cgx::CodecRow& row) {
           {"params", std::move(params)}};
 }
 
+Status encode_block(const cgx_codec& codec, cgx_dtype dtype, const void* x, uint64_t count,
+                    const cgx_random_key* key, cgx::Residual residual, void* block, uint64_t capacity) {
+  CGX_ASSIGN_OR_RETURN(const DType type, read_encodable(dtype, count));
+  cgx::BlockContext context;
+  CGX_ASSIGN_OR_RETURN(context.key, read_key(key));
+  const uint64_t bytes = encoded_bytes(codec.spec, type, count);
+  if (capacity < bytes) {
+    return error(Code::kInvalidArgument, "capacity is {} bytes, but {} elements of {} with \"{}\" take {}",
+                 capacity, count, dtype_name(type), codec.text, bytes);
+  }
+  if (count == 0) return {};
+  CGX_RETURN_IF_ERROR(require(x, "x"));
+  CGX_RETURN_IF_ERROR(require(block, "block"));
+  return encode(codec.spec, type, x, count, context, residual, static_cast<uint8_t*>(block));
+}
+
+Status decode_block(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
+                    uint64_t count, cgx::Into into, float* out) {
+  CGX_RETURN_IF_ERROR(check_codec(codec));
+  CGX_ASSIGN_OR_RETURN(const DType type, read_encodable(dtype, count));
+  const uint64_t expected = encoded_bytes(codec->spec, type, count);
+  if (bytes != expected) {
+    return error(Code::kCorrupt, "a block of {} elements of {} with \"{}\" has {} bytes, not {}", count,
+                 dtype_name(type), codec->text, expected, bytes);
+  }
+  if (count == 0) return {};
+  CGX_RETURN_IF_ERROR(require(block, "block"));
+  CGX_RETURN_IF_ERROR(require(out, "out"));
+  return decode(codec->spec, type, static_cast<const uint8_t*>(block), count, into, out);
+}
+
 }  // namespace
 
 cgx_status cgx_codec_create(const char* spec, cgx_codec** codec) {
@@ -98,42 +129,36 @@ cgx_status cgx_codec_encode(const cgx_codec* codec, cgx_dtype dtype, const void*
                             const cgx_random_key* key, void* block, uint64_t capacity) {
   return guard([&]() -> Status {
     CGX_RETURN_IF_ERROR(check_codec(codec));
-    CGX_ASSIGN_OR_RETURN(const DType type, read_encodable(dtype, count));
     if (codec->spec.error_feedback) {
       return error(
           Code::kInvalidArgument,
-          "codec \"{}\": error feedback needs a communicator, which keeps the residuals: drop \"+ef\" here",
+          "codec \"{}\": error feedback needs residuals, which a communicator keeps, or give them to "
+          "cgx_codec_encode_feedback(): drop \"+ef\" here",
           codec->text);
     }
-    cgx::BlockContext context;
-    CGX_ASSIGN_OR_RETURN(context.key, read_key(key));
-    const uint64_t bytes = encoded_bytes(codec->spec, type, count);
-    if (capacity < bytes) {
-      return error(Code::kInvalidArgument, "capacity is {} bytes, but {} elements of {} with \"{}\" take {}",
-                   capacity, count, dtype_name(type), codec->text, bytes);
-    }
-    if (count == 0) return Status();
-    CGX_RETURN_IF_ERROR(require(x, "x"));
-    CGX_RETURN_IF_ERROR(require(block, "block"));
-    return encode(codec->spec, type, x, count, context, {}, static_cast<uint8_t*>(block));
+    return encode_block(*codec, dtype, x, count, key, {}, block, capacity);
+  });
+}
+
+cgx_status cgx_codec_encode_feedback(const cgx_codec* codec, cgx_dtype dtype, const void* x, uint64_t count,
+                                     const cgx_random_key* key, float* residual, void* block,
+                                     uint64_t capacity) {
+  return guard([&]() -> Status {
+    CGX_RETURN_IF_ERROR(check_codec(codec));
+    CGX_RETURN_IF_ERROR(check_error_feedback(codec->spec));
+    if (count != 0) CGX_RETURN_IF_ERROR(require(residual, "residual"));
+    return encode_block(*codec, dtype, x, count, key, {residual, residual}, block, capacity);
   });
 }
 
 cgx_status cgx_codec_decode(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
                             uint64_t count, float* out) {
-  return guard([&]() -> Status {
-    CGX_RETURN_IF_ERROR(check_codec(codec));
-    CGX_ASSIGN_OR_RETURN(const DType type, read_encodable(dtype, count));
-    const uint64_t expected = encoded_bytes(codec->spec, type, count);
-    if (bytes != expected) {
-      return error(Code::kCorrupt, "a block of {} elements of {} with \"{}\" has {} bytes, not {}", count,
-                   dtype_name(type), codec->text, expected, bytes);
-    }
-    if (count == 0) return Status();
-    CGX_RETURN_IF_ERROR(require(block, "block"));
-    CGX_RETURN_IF_ERROR(require(out, "out"));
-    return decode(codec->spec, type, static_cast<const uint8_t*>(block), count, cgx::Into::kAssign, out);
-  });
+  return guard([&] { return decode_block(codec, dtype, block, bytes, count, cgx::Into::kAssign, out); });
+}
+
+cgx_status cgx_codec_decode_add(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
+                                uint64_t count, float* out) {
+  return guard([&] { return decode_block(codec, dtype, block, bytes, count, cgx::Into::kAdd, out); });
 }
 
 const char* cgx_codec_list(void) {

@@ -241,6 +241,7 @@ TEST_F(BadInput, DestroyedHandlesAreToldFromLiveOnes) {
 
 TEST_F(BadInput, CodecsRefuseWrongArguments) {
   cgx_codec* made = nullptr;
+  cgx_codec* lossless = nullptr;
   uint64_t bytes = 0;
   std::vector<uint8_t> block(8000);
   const cgx_random_key high_rank{0, 0, 0, 65536};
@@ -281,7 +282,24 @@ TEST_F(BadInput, CodecsRefuseWrongArguments) {
        }},
       {"another size", CGX_CORRUPT, "bytes",
        [&] { return cgx_codec_decode(codec_, CGX_FLOAT32, block.data(), 11, 1000, x_.data()); }},
+      {"nowhere to add to", CGX_INVALID_ARGUMENT, "out is NULL",
+       [&] {
+         cgx_codec_encoded_bytes(codec_, CGX_FLOAT32, 1000, &bytes);
+         return cgx_codec_decode_add(codec_, CGX_FLOAT32, block.data(), bytes, 1000, nullptr);
+       }},
+      {"no residual", CGX_INVALID_ARGUMENT, "residual is NULL",
+       [&] {
+         return cgx_codec_encode_feedback(codec_, CGX_FLOAT32, x_.data(), 1000, nullptr, nullptr,
+                                          block.data(), block.size());
+       }},
+      {"nothing to feed back", CGX_INVALID_ARGUMENT, "none",
+       [&] {
+         cgx_codec_create("none", &lossless);
+         return cgx_codec_encode_feedback(lossless, CGX_FLOAT32, x_.data(), 1000, nullptr, x_.data(),
+                                          block.data(), block.size());
+       }},
   });
+  cgx_codec_destroy(lossless);
   EXPECT_EQ(made, nullptr);
 }
 

@@ -116,7 +116,17 @@ static void codecs(void) {
   OK(cgx_codec_decode(codec, CGX_FLOAT32, block, bytes, 1024, y));
   for (int i = 0; i < 1024; ++i) CHECK(fabsf(x[i] - y[i]) <= 99.0f / 15);
   CHECK(cgx_codec_decode(codec, CGX_FLOAT32, block, bytes - 1, 1024, y) == CGX_CORRUPT);
+  float sum[1024];
+  for (int i = 0; i < 1024; ++i) sum[i] = 1;
+  OK(cgx_codec_decode_add(codec, CGX_FLOAT32, block, bytes, 1024, sum));
+  for (int i = 0; i < 1024; ++i) CHECK(sum[i] == 1 + y[i]);
+  CHECK(cgx_codec_decode_add(codec, CGX_FLOAT32, block, bytes - 1, 1024, sum) == CGX_CORRUPT);
   unsigned char again[1024];
+  float residual[1024];
+  for (int i = 0; i < 1024; ++i) residual[i] = 0;
+  OK(cgx_codec_encode_feedback(codec, CGX_FLOAT32, x, 1024, &key, residual, again, sizeof again));
+  CHECK(memcmp(block, again, bytes) == 0);
+  for (int i = 0; i < 1024; ++i) CHECK(residual[i] == x[i] - y[i]);
   OK(cgx_set_cpu_path("scalar"));
   OK(cgx_codec_encode(codec, CGX_FLOAT32, x, 1024, &key, again, sizeof again));
   OK(cgx_set_cpu_path(""));

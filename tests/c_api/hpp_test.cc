@@ -76,6 +76,11 @@ TEST(Hpp, CodecsEncodeAndDecode) {
   const std::vector<uint8_t> block = codec.encode(x.data(), x.size());
   EXPECT_EQ(block.size(), codec.encoded_bytes(x.size()));
   const std::vector<float> y = codec.decode(block, x.size());
+  std::vector<float> sum = y, residual(x.size());
+  codec.decode_add(block, sum);
+  EXPECT_EQ(sum[100], 2 * y[100]);
+  EXPECT_EQ(codec.encode_feedback(x.data(), residual), block);
+  EXPECT_EQ(residual[100], x[100] - y[100]);
   for (size_t i = 0; i < x.size(); ++i) EXPECT_LE(std::abs(x[i] - y[i]), 1.0f);  // a step: 255 / 255
   EXPECT_EQ(cgx::Codec(codec.spec()).spec(), codec.spec());
 }

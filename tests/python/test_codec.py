@@ -169,10 +169,41 @@ def test_wrong_bytes_are_refused():
         cgx.Codec("topk:ratio=0.1").decode(b"\xff" * cgx.Codec("topk:ratio=0.1").encoded_bytes(100), 100)
 
 
-def test_error_feedback_needs_a_communicator():
+def test_error_feedback_needs_a_residual():
     with pytest.raises(cgx.Error) as caught:
         cgx.Codec("topk:ratio=0.1+ef").encode(_normal(100))
     assert caught.value.status == cgx.Status.INVALID_ARGUMENT
+    with pytest.raises(cgx.Error, match="none"):
+        cgx.Codec("none").encode(_normal(100), residual=np.zeros(100, dtype=np.float32))
+    with pytest.raises(ValueError, match="shape"):
+        cgx.Codec("natural").encode(_normal(100), residual=np.zeros(99, dtype=np.float32))
+    with pytest.raises(TypeError, match="float32"):
+        cgx.Codec("natural").encode(_normal(100), residual=np.zeros(100))
+
+
+@pytest.mark.parametrize("spec", ["topk:ratio=0.1", "topk:ratio=0.1|maxmin:bits=4", "maxmin:bits=4", "natural"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_what_a_block_loses_is_fed_back(spec, dtype):
+    codec, x = cgx.Codec(spec), _normal(3000).astype(dtype)
+    residual = np.zeros(x.size, dtype=np.float32)
+    for step in range(3):
+        exact = x.astype(np.float32) + residual
+        block = codec.encode(x, op=step, residual=residual)
+        assert np.array_equal(residual, exact - codec.decode(block, x.size, dtype))
+
+
+@pytest.mark.parametrize("spec", ["topk:ratio=0.1", "randk", "maxmin:bits=4", "natural", "none"])
+def test_decode_adds_to_what_is_there(spec):
+    codec, x, out = cgx.Codec(spec), _normal(3000), _normal(3000) * 3
+    block, before = codec.encode(x), out.copy()
+    codec.decode_add(block, out)
+    assert np.array_equal(out, before + codec.decode(block, x.size))
+    with pytest.raises(cgx.Error):
+        codec.decode_add(block, out[:2000].copy())
+    with pytest.raises(TypeError, match="float32"):
+        codec.decode_add(block, np.zeros(3000))
+    with pytest.raises(ValueError, match="contiguous"):
+        codec.decode_add(block, np.zeros(6000, dtype=np.float32)[::2])
 
 
 def test_one_codec_serves_many_threads():

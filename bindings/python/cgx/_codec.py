@@ -39,6 +39,17 @@ def _checked_input(array: Any) -> tuple[np.ndarray, int]:
     return array, code
 
 
+def _checked_floats(array: Any, name: str, shape: tuple[int, ...] | None) -> int:
+    """The address of an array that the library writes."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        raise TypeError(f"{name} is a numpy array of float32")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, what is encoded {shape}")
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        raise ValueError(f"{name} must be C-contiguous and writeable")
+    return array.ctypes.data
+
+
 def _checked_count(count: int) -> int:
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
         raise TypeError(f"count is in elements and an integer, not {type(count).__name__}")
@@ -106,19 +117,32 @@ class Codec:
         check(load().cgx_codec_encoded_bytes(self._handle, code, _checked_count(count), ctypes.byref(size)))
         return size.value
 
-    def encode(self, array: np.ndarray, seed: int = 0, op: int = 0, tensor: int = 0, rank: int = 0) -> bytes:
+    def encode(
+        self,
+        array: np.ndarray,
+        seed: int = 0,
+        op: int = 0,
+        tensor: int = 0,
+        rank: int = 0,
+        residual: np.ndarray | None = None,
+    ) -> bytes:
         """Encodes a C-contiguous array of any shape, float32, float16 or (with ml_dtypes) bfloat16.
 
         ``seed``, ``op``, ``tensor`` and ``rank`` key the random bits: equal keys give equal bytes on
-        every machine. Raises TypeError for another dtype, ValueError for a non-contiguous array.
+        every machine. ``residual``, a float32 array of the same shape (zeros at first), turns on error
+        feedback: what is encoded is array + residual, and it becomes what the block lost of that. Raises
+        TypeError for another dtype, ValueError for a non-contiguous array.
         """
         array, code = _checked_input(array)
-        key = _random_key(seed, op, tensor, rank)
+        key = ctypes.byref(_random_key(seed, op, tensor, rank))
         size = self.encoded_bytes(array.size, array.dtype)
         block = ctypes.create_string_buffer(max(size, 1))
-        check(
-            load().cgx_codec_encode(self._handle, code, array.ctypes.data, array.size, ctypes.byref(key), block, size)
-        )
+        x = array.ctypes.data
+        if residual is None:
+            check(load().cgx_codec_encode(self._handle, code, x, array.size, key, block, size))
+        else:
+            kept = _checked_floats(residual, "residual", array.shape)
+            check(load().cgx_codec_encode_feedback(self._handle, code, x, array.size, key, kept, block, size))
         return block.raw[:size]
 
     def decode(self, data: bytes, count: int, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
@@ -136,6 +160,17 @@ class Codec:
             )
         )
         return out
+
+    def decode_add(self, data: bytes, out: np.ndarray, dtype: npt.DTypeLike = np.float32) -> None:
+        """Decodes ``data`` and adds it to ``out``, a float32 array; otherwise as ``decode()``."""
+        view = memoryview(data).cast("B")
+        block = np.frombuffer(view, dtype=np.uint8)
+        sums = _checked_floats(out, "out", None)
+        check(
+            load().cgx_codec_decode_add(
+                self._handle, _dtype_code(dtype), block.ctypes.data, view.nbytes, out.size, sums
+            )
+        )
 
 
 def codecs() -> list[dict[str, Any]]:

@@ -131,7 +131,24 @@ _SIGNATURES = {
             ctypes.c_uint64,
         ],
     ),
+    "cgx_codec_encode_feedback": (
+        _STATUS,
+        [
+            _HANDLE,
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+            ctypes.POINTER(RandomKey),
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+        ],
+    ),
     "cgx_codec_decode": (
+        _STATUS,
+        [_HANDLE, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p],
+    ),
+    "cgx_codec_decode_add": (
         _STATUS,
         [_HANDLE, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p],
     ),
