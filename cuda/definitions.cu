@@ -139,7 +139,8 @@ __global__ void encode_elementwise(Job job, typename C::Coder coder, size_t grou
   for (uint32_t i = 0; i < n; ++i) {
     const uint64_t at = g * kGroup + i;
     const uint32_t draw = C::kRandom ? random_draw(job.key, job.first + at) : 0;
-    put_element<C>(job.out + g * group_bytes, n, i, C::encode(job.x[at], coder, draw));
+    put_element<C>(job.out + g * group_bytes, n, i,
+                   static_cast<typename C::Code>(C::encode(job.x[at], coder, draw)));
   }
 }
 
@@ -151,7 +152,7 @@ __global__ void decode_elementwise(const uint8_t* in, size_t count, typename C::
   const uint64_t left = count - g * kGroup;
   const uint32_t n = static_cast<uint32_t>(left < kGroup ? left : kGroup);
   for (uint32_t i = 0; i < n; ++i) {
-    out[g * kGroup + i] = C::decode(get_element<C>(in + g * group_bytes, n, i), coder);
+    out[g * kGroup + i] = C::decode(uint32_t{get_element<C>(in + g * group_bytes, n, i)}, coder);
   }
 }
 

@@ -24,9 +24,9 @@ CGX_HD uint16_t f32_to_f16(float x) {
   return static_cast<uint16_t>(h | ((u >> 16) & 0x8000u));
 }
 
-CGX_HD float f16_to_f32(uint16_t h) {
+CGX_HD float f16_to_f32(uint32_t h) {
   const uint32_t magnitude = h & 0x7fffu;
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
+  const uint32_t sign = (h & 0x8000u) << 16;
   const uint32_t shifted = magnitude << 13;
   // A subnormal is its bits times 2^-24: put beside 2^-14 as a float, 2^-14 taken away again (exact).
   const uint32_t below = magnitude < 0x400u ? 0xffffffffu : 0u;
@@ -45,6 +45,6 @@ CGX_HD uint16_t f32_to_bf16(float x) {
   return static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
-CGX_HD float bf16_to_f32(uint16_t h) { return bits_float(static_cast<uint32_t>(h) << 16); }
+CGX_HD float bf16_to_f32(uint32_t h) { return bits_float(h << 16); }
 
 }  // namespace cgx

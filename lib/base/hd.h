@@ -1,6 +1,8 @@
 // Host/device arithmetic: the only operations codec definitions may use on floating-point values.
 // Each is one IEEE-754 operation, rounded to nearest even, never contracted: on the device through
-// the __f*_rn intrinsics, on the host because the build bans contraction (cmake/numerics.cmake).
+// the __f*_rn intrinsics, on the host because the build bans contraction (cmake/numerics.cmake). A definition
+// that is a template over its words and uses only these and the operators of integers is also compiled
+// for vectors of elements, for which codec/simd/lanes-inl.h overloads them.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +49,16 @@ CGX_HD double dadd(double a, double b) { return a + b; }
 CGX_HD double dmul(double a, double b) { return a * b; }
 CGX_HD double dsqrt(double a) { return __builtin_sqrt(a); }
 #endif
+
+// Toward zero. REQUIRES: 0 <= x < 2^31.
+CGX_HD uint32_t whole_part(float x) { return static_cast<uint32_t>(static_cast<int32_t>(x)); }
+// REQUIRES: u < 2^31.
+CGX_HD float to_float(uint32_t u) { return static_cast<float>(static_cast<int32_t>(u)); }
+
+CGX_HD uint32_t select(bool condition, uint32_t yes, uint32_t no) { return condition ? yes : no; }
+CGX_HD float select(bool condition, float yes, float no) { return condition ? yes : no; }
+CGX_HD uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+CGX_HD uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 CGX_HD bool is_finite_bits(uint32_t u) { return (u & 0x7f800000u) != 0x7f800000u; }
 

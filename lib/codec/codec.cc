@@ -54,7 +54,7 @@ Status encode(const CodecSpec& spec, DType dtype, const void* x, size_t count, c
     return codec_row(spec.kind).encode({spec, dtype, x, count, context, residual, block});
   }
   encode_values(is_sparse(spec) ? kRaw : spec.values, dtype, {dtype, x, residual.before}, count, context,
-                residual.after, block);
+                {residual.after, residual.decoded}, block);
   return {};
 }
 

@@ -57,10 +57,11 @@ Status check_error_feedback(const CodecSpec& spec);
 
 // Where a residual is read and written while encoding: what is encoded is x + before, and after
 // becomes (x + before) - decode(block), or 0 where that is not finite. Both hold `count` fp32 and may be the
-// same memory.
+// same memory. `decoded`, of dense codecs only, becomes decode(block), and may be x where that is fp32.
 struct Residual {
   const float* before = nullptr;
   float* after = nullptr;
+  float* decoded = nullptr;
 };
 
 // Encodes x[0, count) of type `dtype` (fp32, fp16 or bf16) into block[0, encoded_bytes()).

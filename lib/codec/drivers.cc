@@ -1,12 +1,12 @@
-// Compiles drivers-inl.h for each instruction set and chooses among them at run time.
+// Compiles simd/drivers-inl.h for each instruction set and chooses among them at run time.
 #include "codec/drivers.h"
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/drivers.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "codec/drivers-inl.h"
+#include "codec/simd/drivers-inl.h"
 
 #if HWY_ONCE
 namespace cgx {

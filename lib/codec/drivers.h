@@ -19,7 +19,7 @@ inline constexpr size_t kCodecKinds = static_cast<size_t>(CodecKind::kRandK) + 1
 // The encoding of whole units and perhaps a last partial one, never raw; arguments as in value_block.h.
 struct DenseDriver {
   void (*encode)(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
-                 float* after, uint8_t* out);
+                 const GiveBack& back, uint8_t* out);
   void (*decode)(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end, Into into,
                  float* out);
 };
@@ -29,6 +29,8 @@ struct Drivers {
   void (*load)(const Elements& from, size_t count, float* out);
   // The same elements in type `to` (fp16 and bf16 saturate).
   void (*store)(DType to, const float* x, size_t count, uint8_t* out);
+  // Of elements x that decode to `values`.
+  void (*give_back)(const float* x, const float* values, size_t count, const GiveBack& back);
 };
 
 // For the best instruction set of this CPU, or the forced one.

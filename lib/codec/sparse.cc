@@ -75,7 +75,7 @@ void encode_kept(const EncodeArgs& args, const float* kept, size_t k, uint8_t* v
   BlockContext context = args.context;
   context.counts = &counts;
   const Elements from = {DType::kF32, kept, nullptr};
-  encode_values(args.spec.values, args.dtype, from, k, context, nullptr, values);
+  encode_values(args.spec.values, args.dtype, from, k, context, {}, values);
   if (args.context.counts == nullptr) return;
   args.context.counts->elements += args.count;
   args.context.counts->saturated += counts.saturated;

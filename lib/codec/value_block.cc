@@ -36,11 +36,12 @@ Cut cut_block(const ValueSpec& spec, DType raw, size_t count) {
   return cut;
 }
 
-void encode_raw(DType raw, const Elements& from, size_t count, float* after, uint8_t* out) {
+void encode_raw(DType raw, const Elements& from, size_t count, const GiveBack& back, uint8_t* out) {
   const size_t element = dtype_bytes(raw);
   if (from.dtype == raw && from.before == nullptr) {
     memcpy(out, from.x, count * element);
-    if (after != nullptr) std::fill_n(after, count, 0.0f);
+    if (back.after != nullptr) std::fill_n(back.after, count, 0.0f);
+    if (back.decoded != nullptr) decode_values({}, raw, out, count, 0, count, Into::kAssign, back.decoded);
     return;
   }
   const Drivers& d = drivers();
@@ -49,13 +50,10 @@ void encode_raw(DType raw, const Elements& from, size_t count, float* after, uin
     float tile[kTile];
     d.load(from.from(at), n, tile);
     d.store(raw, tile, n, out + at * element);
-    if (after == nullptr) continue;
+    if (back.after == nullptr && back.decoded == nullptr) continue;
     float stored[kTile];
     decode_values({}, raw, out + at * element, n, 0, n, Into::kAssign, stored);
-    for (size_t i = 0; i < n; ++i) {
-      const float lost = fsub(tile[i], stored[i]);
-      after[at + i] = is_finite_bits(float_bits(lost)) ? lost : 0.0f;
-    }
+    d.give_back(tile, stored, n, back.from(at));
   }
 }
 
@@ -93,15 +91,15 @@ bool value_block_is_raw(const ValueSpec& spec, DType raw, size_t count) {
 }
 
 void encode_values(const ValueSpec& spec, DType raw, const Elements& from, size_t count,
-                   const BlockContext& context, float* after, uint8_t* block) {
+                   const BlockContext& context, const GiveBack& back, uint8_t* block) {
   const Cut cut = cut_block(spec, raw, count);
   if (context.counts != nullptr) context.counts->elements += count;
   if (cut.encoded != 0) {
-    drivers().dense[static_cast<size_t>(spec.kind)].encode(spec, from, cut.encoded, context, after, block);
+    drivers().dense[static_cast<size_t>(spec.kind)].encode(spec, from, cut.encoded, context, back, block);
   }
   if (cut.encoded == count) return;
-  encode_raw(raw, from.from(cut.encoded), count - cut.encoded,
-             after == nullptr ? nullptr : after + cut.encoded, block + cut.encoded_bytes);
+  encode_raw(raw, from.from(cut.encoded), count - cut.encoded, back.from(cut.encoded),
+             block + cut.encoded_bytes);
 }
 
 void decode_values(const ValueSpec& spec, DType raw, const uint8_t* block, size_t count, size_t begin,

@@ -25,6 +25,15 @@ struct Elements {
   }
 };
 
+// What encoding gives back, for each element where not null: what the block does not say of it
+// (element - decoded value, or 0 where that is not finite), and the decoded value itself.
+struct GiveBack {
+  float* after = nullptr;
+  float* decoded = nullptr;
+
+  GiveBack from(size_t i) const { return {after ? after + i : nullptr, decoded ? decoded + i : nullptr}; }
+};
+
 // Copies elements [begin, begin + count) to out as fp32.
 void load_elements(const Elements& from, size_t begin, size_t count, float* out);
 
@@ -35,10 +44,10 @@ bool value_block_is_raw(const ValueSpec& spec, DType raw, size_t count);
 // Elements of a unit: blocks concatenate there; 0: the block is one unit.
 size_t value_granule(const ValueSpec& spec);
 
-// Encodes `count` elements; after[i], where `after` is not null, becomes element i - its decoded value.
-// `after` may be `from.before`. Element i draws random number context.first + i.
+// Encodes `count` elements. `back.after` may be `from.before`, and `back.decoded` may be where the elements
+// are read, if they are fp32. Element i draws random number context.first + i.
 void encode_values(const ValueSpec& spec, DType raw, const Elements& from, size_t count,
-                   const BlockContext& context, float* after, uint8_t* block);
+                   const BlockContext& context, const GiveBack& back, uint8_t* block);
 
 // Decodes elements [begin, end) of a block of `count` into out[0, end - begin). REQUIRES: begin is a
 // multiple of value_granule() (0 where that is 0) or of the block; any bytes decode.

@@ -470,7 +470,8 @@ Status Runner::encode_tile(const Step& step, const Part& part, Range tile, Scrat
   uint8_t* out = block(step.message, part) + bytes_before(part, tile.begin);
   if (dtype_ == DType::kF32) return cgx::encode(spec, dtype_, sum, count, key, residual, out);
   if (is_sparse(spec)) return encode_sparse_half(part, sum, key, residual, scratch, out);
-  encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key, residual.after, out);
+  encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key,
+                {residual.after, residual.decoded}, out);
   return {};
 }
 

@@ -1,6 +1,6 @@
 // Numbers that theory fixes: variances of the papers' distributions, probabilities, sizes. Each
 // tolerance says where it comes from.
-#include "codec/codecs/natural.h"
+#include "codec/codec_list.h"
 #include "inputs.h"
 #include "reference.h"
 

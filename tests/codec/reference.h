@@ -85,8 +85,9 @@ void encode(const ValueSpec& spec, const std::vector<float>& x, const Draw& draw
     } else {
       const auto coder = C::coder(spec);
       for (size_t i = 0; i < m; ++i) {
-        const auto code = C::encode(x[at + i], coder, C::kRandom ? draw(at + i) : 0);
-        decoded[at + i] = C::decode(code, coder);
+        const auto code =
+            static_cast<typename C::Code>(C::encode(x[at + i], coder, C::kRandom ? draw(at + i) : 0u));
+        decoded[at + i] = C::decode(uint32_t{code}, coder);
         if constexpr (C::kCodeBits == 9) {
           unit[i / 8] = static_cast<uint8_t>(unit[i / 8] | (code >> 8) << (i % 8));
           unit[natural_exponents(static_cast<uint32_t>(m)) + i] = static_cast<uint8_t>(code);

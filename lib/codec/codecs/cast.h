@@ -1,27 +1,28 @@
 // cast: fp16 or bf16, rounded to nearest even. A finite value never becomes Inf: above the largest
 // finite half it saturates, and is counted.
-#pragma once
-
 #include <array>
 #include <string>
 
 #include "base/half.h"
 #include "codec/codecs/params.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 struct CastCoder {
   HalfType half;
 };
 
-CGX_HD uint16_t cast_encode(float x, const CastCoder& coder) {
-  const uint32_t h = coder.half == HalfType::kFp16 ? f32_to_f16(x) : f32_to_bf16(x);
+template <typename F>
+CGX_HD auto cast_encode(F x, const CastCoder& coder) {
+  using U = decltype(float_bits(x));
+  const U h = coder.half == HalfType::kFp16 ? U(f32_to_f16(x)) : U(f32_to_bf16(x));
   const uint32_t inf = coder.half == HalfType::kFp16 ? 0x7c00u : 0x7f80u;
-  const bool overflow = (h & 0x7fffu) == inf && is_finite_bits(float_bits(x));
-  return static_cast<uint16_t>(overflow ? h - 1 : h);
+  const U saturated = select((h & 0x7fffu) == inf, h - 1u, h);
+  return select(is_finite_bits(float_bits(x)), saturated, h);
 }
 
-CGX_HD float cast_decode(uint16_t code, const CastCoder& coder) {
+template <typename U>
+CGX_HD auto cast_decode(U code, const CastCoder& coder) {
   return coder.half == HalfType::kFp16 ? f16_to_f32(code) : bf16_to_f32(code);
 }
 
@@ -47,12 +48,18 @@ struct Cast {
   static constexpr int kCodeBits = 16;
   static constexpr bool kRandom = false;
   static Coder coder(const ValueSpec& spec) { return {spec.half}; }
-  CGX_HD static Code encode(float x, const Coder& coder, uint32_t) { return cast_encode(x, coder); }
-  CGX_HD static float decode(Code code, const Coder& coder) { return cast_decode(code, coder); }
+  template <typename F, typename U>
+  CGX_HD static U encode(F x, const Coder& coder, U) {
+    return cast_encode(x, coder);
+  }
+  template <typename U>
+  CGX_HD static auto decode(U code, const Coder& coder) {
+    return cast_decode(code, coder);
+  }
   // Magnitudes (as bits) at which the encoder has something to count.
   static uint32_t count_from(const Coder& coder) {
     return coder.half == HalfType::kFp16 ? 0x477ff000u : 0x7f7f8000u;
   }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

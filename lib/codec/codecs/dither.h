@@ -1,15 +1,12 @@
 // dither: standard dithering D_sta^{p,u} (QSGD at p = 2, TernGrad at p = inf, u = 1; arXiv 1905.10988): u
 // uniform levels of |x| / norm, rounded stochastically in fixed point, beside a sign bit on top of the code.
-#pragma once
-
 #include <array>
 
 #include "base/hd.h"
-#include "codec/codecs/norm.h"
 #include "codec/codecs/params.h"
 #include "codec/wire.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 struct DitherParams {
   uint32_t levels;
@@ -40,13 +37,24 @@ CGX_HD DitherCoder dither_coder(float norm, const DitherParams& p) {
   return {scale, multiplier, p.levels, p.sign_shift};
 }
 
-CGX_HD uint32_t dither_encode(float x, const DitherCoder& coder, uint32_t draw) {
-  const uint32_t u = float_bits(x);
+// Norms that need no scale.
+CGX_HD bool dither_is_plain(float norm) {
+  const uint32_t u = float_bits(norm);
+  return u == 0 || (u >= kDitherTiny && u < kDitherWide);
+}
+
+template <typename F, typename U>
+CGX_HD U dither_encode_plain(F x, const DitherCoder& coder, U draw) {
+  const U u = float_bits(x);
   // At most 127 * 2^23 and a few ulps.
-  const float position = fmul(fmul(bits_float(u & 0x7fffffffu), coder.scale), coder.multiplier);
-  uint32_t level = (static_cast<uint32_t>(static_cast<int32_t>(position)) + (draw >> 9)) >> 23;
-  level = level < coder.levels ? level : coder.levels;
+  const F position = fmul(bits_float(u & 0x7fffffffu), coder.multiplier);
+  const U level = smaller((whole_part(position) + (draw >> 9)) >> 23, coder.levels);
   return level | ((u >> 31) << coder.sign_shift);
+}
+
+// Of any norm.
+CGX_HD uint32_t dither_encode(float x, const DitherCoder& coder, uint32_t draw) {
+  return dither_encode_plain(fmul(x, coder.scale), coder, draw);
 }
 
 CGX_HD DitherDecoder dither_decoder(float norm, const DitherParams& p) {
@@ -55,11 +63,11 @@ CGX_HD DitherDecoder dither_decoder(float norm, const DitherParams& p) {
   return {fdiv(fmul(norm, scale), static_cast<float>(p.levels)), fdiv(1.0f, scale), p.sign_shift};
 }
 
-// Of a norm that needs no scale.
-CGX_HD float dither_decode_plain(uint32_t code, const DitherDecoder& d) {
-  const uint32_t sign = (code >> d.sign_shift) << 31;
-  const uint32_t level = code & ((1u << d.sign_shift) - 1);
-  return bits_float(float_bits(fmul(d.unit, static_cast<float>(static_cast<int32_t>(level)))) | sign);
+template <typename U>
+CGX_HD auto dither_decode_plain(U code, const DitherDecoder& d) {
+  const U sign = (code >> d.sign_shift) << 31;
+  const U level = code & ((1u << d.sign_shift) - 1);
+  return bits_float(float_bits(fmul(d.unit, to_float(level))) | sign);
 }
 
 // Of any norm. Rounding can carry the top level just past FLT_MAX: it saturates.
@@ -118,11 +126,17 @@ struct Dither {
     return dither_encode(x, coder, draw);
   }
   CGX_HD static Decoder decoder(Meta norm, const Params& p) { return dither_decoder(norm, p); }
-  CGX_HD static bool is_plain(Meta norm) {
-    return float_bits(norm) < kDitherWide && float_bits(norm) >= kDitherTiny;
-  }
-  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return dither_decode_plain(code, d); }
   CGX_HD static float decode(uint32_t code, const Decoder& d) { return dither_decode(code, d); }
+  // Most buckets: the same codes and values for less, and for vectors.
+  CGX_HD static bool is_plain(Meta norm) { return dither_is_plain(norm); }
+  template <typename F, typename U>
+  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+    return dither_encode_plain(x, coder, draw);
+  }
+  template <typename U>
+  CGX_HD static auto decode_plain(U code, const Decoder& d) {
+    return dither_decode_plain(code, d);
+  }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

@@ -4,8 +4,6 @@
 // levels is computed once, in fixed point with 23 fraction bits; adding 23 random bits (or a half) and
 // shifting them out rounds it. Buckets so wide that max - min or a product of theirs could overflow, or so
 // tiny that a unit would lose its bits, are computed at an exact power of two: the sign of the unit says so.
-#pragma once
-
 #include <array>
 #include <string>
 
@@ -13,7 +11,7 @@
 #include "codec/codecs/params.h"
 #include "codec/wire.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 struct MaxMinMeta {
   float min;
@@ -23,16 +21,20 @@ struct MaxMinMeta {
 // min and max as sort keys, so that the order of comparison does not matter and NaN shows.
 struct MaxMinFold {
   static constexpr bool kAnyOrder = true;
-  struct State {
-    uint32_t low, high;
+  template <typename U>
+  struct Extremes {
+    U low, high;
   };
+  using State = Extremes<uint32_t>;
   CGX_HD static State identity() { return {0xffffffffu, 0u}; }
-  CGX_HD static State lift(float x) {
-    const uint32_t key = sort_key(float_bits(x));
-    return {key, key};
+  template <typename F>
+  CGX_HD static auto lift(F x) {
+    const auto key = sort_key(float_bits(x));
+    return Extremes<decltype(sort_key(float_bits(x)))>{key, key};
   }
-  CGX_HD static State merge(State a, State b) {
-    return {a.low < b.low ? a.low : b.low, a.high > b.high ? a.high : b.high};
+  template <typename U>
+  CGX_HD static Extremes<U> merge(Extremes<U> a, Extremes<U> b) {
+    return {smaller(a.low, b.low), larger(a.high, b.high)};
   }
   CGX_HD static State finish(State state) { return state; }
 };
@@ -88,11 +90,17 @@ CGX_HD MaxMinCoder maxmin_coder(MaxMinMeta meta, uint32_t levels) {
   return {scale, fmul(meta.min, scale), multiplier, levels};
 }
 
-CGX_HD uint32_t maxmin_encode(float x, const MaxMinCoder& coder, uint32_t draw) {
+// Of a bucket that is not scaled.
+template <typename F, typename U>
+CGX_HD U maxmin_encode_plain(F x, const MaxMinCoder& coder, U draw) {
   // At most (2^8 - 1) 2^23 and an ulp: fits an int, and with the draw's 23 bits an unsigned.
-  const float position = fmul(fsub(fmul(x, coder.scale), coder.min), coder.multiplier);
-  const uint32_t level = (static_cast<uint32_t>(static_cast<int32_t>(position)) + (draw >> 9)) >> 23;
-  return level < coder.last ? level : coder.last;
+  const F position = fmul(fsub(x, coder.min), coder.multiplier);
+  return smaller((whole_part(position) + (draw >> 9)) >> 23, coder.last);
+}
+
+// Of any bucket.
+CGX_HD uint32_t maxmin_encode(float x, const MaxMinCoder& coder, uint32_t draw) {
+  return maxmin_encode_plain(fmul(x, coder.scale), coder, draw);
 }
 
 CGX_HD MaxMinDecoder maxmin_decoder(MaxMinMeta meta) {
@@ -102,8 +110,9 @@ CGX_HD MaxMinDecoder maxmin_decoder(MaxMinMeta meta) {
 }
 
 // Of a bucket that is not scaled; it cannot overflow.
-CGX_HD float maxmin_decode_plain(uint32_t level, const MaxMinDecoder& d) {
-  return fadd(d.min, fmul(d.unit, static_cast<float>(static_cast<int32_t>(level))));
+template <typename U>
+CGX_HD auto maxmin_decode_plain(U level, const MaxMinDecoder& d) {
+  return fadd(d.min, fmul(d.unit, to_float(level)));
 }
 
 // Of any bucket. Rounding can carry the top level just past FLT_MAX: it saturates.
@@ -162,10 +171,17 @@ struct MaxMin {
     return maxmin_encode(x, coder, draw);
   }
   CGX_HD static Decoder decoder(const Meta& meta, const Params&) { return maxmin_decoder(meta); }
-  // True where decode_plain() gives decode()'s values for the bucket.
-  CGX_HD static bool is_plain(const Meta& meta) { return !maxmin_scaled(meta); }
-  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return maxmin_decode_plain(code, d); }
   CGX_HD static float decode(uint32_t code, const Decoder& d) { return maxmin_decode(code, d); }
+  // Most buckets: the same codes and values for less, and for vectors.
+  CGX_HD static bool is_plain(const Meta& meta) { return !maxmin_scaled(meta); }
+  template <typename F, typename U>
+  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+    return maxmin_encode_plain(x, coder, draw);
+  }
+  template <typename U>
+  CGX_HD static auto decode_plain(U code, const Decoder& d) {
+    return maxmin_decode_plain(code, d);
+  }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

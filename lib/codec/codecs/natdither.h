@@ -2,16 +2,13 @@
 // zero. With bits=4 and norm=inf it is LUQ's 4-bit format (arXiv 2112.10769). Inside the levels, adding 23
 // random bits to the quotient's mantissa carries into its exponent with the right probability; below them, a
 // coin decides between zero and the smallest level.
-#pragma once
-
 #include <array>
 
 #include "base/hd.h"
-#include "codec/codecs/norm.h"
 #include "codec/codecs/params.h"
 #include "codec/wire.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 struct NatDitherParams {
   uint32_t levels;
@@ -32,35 +29,52 @@ struct NatDitherDecoder {
   uint32_t sign_shift;
 };
 
+// Norms whose inverse, or a quotient by it, would not be normal are divided by at an exact power of two.
+inline constexpr uint32_t kNatDitherWide = 0x71800000u;  // 2^100
+inline constexpr uint32_t kNatDitherTiny = 0x1f800000u;  // 2^-64
+
 CGX_HD NatDitherCoder natdither_coder(float norm, const NatDitherParams& p) {
   const uint32_t u = float_bits(norm);
-  const float scale = u < 0x1f800000u ? 0x1p64f : (u >= 0x71800000u ? 0x1p-64f : 1.0f);  // 2^-64, 2^100
+  const float scale = u < kNatDitherTiny ? 0x1p64f : (u >= kNatDitherWide ? 0x1p-64f : 1.0f);
   const float inverse = u == 0 ? 0.0f : fdiv(1.0f, fmul(norm, scale));
   return {scale, inverse, bits_float((126u + p.levels) << 23), 128u - p.levels, p.levels, p.sign_shift};
 }
 
-CGX_HD uint32_t natdither_encode(float x, const NatDitherCoder& coder, uint32_t draw) {
-  const uint32_t u = float_bits(x);
-  const uint32_t random = draw >> 9;
-  const float q = fmul(fmul(bits_float(u & 0x7fffffffu), coder.scale), coder.inverse);
-  const uint32_t qu = float_bits(q);
-  const bool below = (qu >> 23) < coder.smallest;
-  const float coin = fmul(fmul(below ? q : 0.0f, coder.to_smallest), 0x1p23f);  // below 2^23
-  const uint32_t low = (static_cast<uint32_t>(static_cast<int32_t>(coin)) + random) >> 23;
-  const uint32_t high = ((qu + random) >> 23) - coder.smallest + 1;
-  uint32_t level = below ? low : high;
-  level = level < coder.levels ? level : coder.levels;
+// Norms that need no scale.
+CGX_HD bool natdither_is_plain(float norm) {
+  const uint32_t u = float_bits(norm);
+  return u == 0 || (u >= kNatDitherTiny && u < kNatDitherWide);
+}
+
+template <typename F, typename U>
+CGX_HD U natdither_encode_plain(F x, const NatDitherCoder& coder, U draw) {
+  const U u = float_bits(x);
+  const U random = draw >> 9;
+  const F q = fmul(bits_float(u & 0x7fffffffu), coder.inverse);
+  const U qu = float_bits(q);
+  const auto below = (qu >> 23) < coder.smallest;
+  const F coin = fmul(fmul(select(below, q, 0.0f), coder.to_smallest), 0x1p23f);  // below 2^23
+  const U low = (whole_part(coin) + random) >> 23;
+  const U high = ((qu + random) >> 23) - (coder.smallest - 1);
+  const U level = smaller(select(below, low, high), coder.levels);
   return level | ((u >> 31) << coder.sign_shift);
+}
+
+// Of any norm.
+CGX_HD uint32_t natdither_encode(float x, const NatDitherCoder& coder, uint32_t draw) {
+  return natdither_encode_plain(fmul(x, coder.scale), coder, draw);
 }
 
 CGX_HD NatDitherDecoder natdither_decoder(float norm, const NatDitherParams& p) {
   return {norm, 127u - p.levels, p.sign_shift};
 }
 
-CGX_HD float natdither_decode(uint32_t code, const NatDitherDecoder& d) {
-  const uint32_t sign = (code >> d.sign_shift) << 31;
-  const uint32_t level = code & ((1u << d.sign_shift) - 1);
-  const uint32_t factor = level == 0 ? 0u : (level + d.offset) << 23;
+// Of any norm.
+template <typename U>
+CGX_HD auto natdither_decode_plain(U code, const NatDitherDecoder& d) {
+  const U sign = (code >> d.sign_shift) << 31;
+  const U level = code & ((1u << d.sign_shift) - 1);
+  const U factor = select(level == 0u, U(0u), (level + d.offset) << 23);
   return bits_float(float_bits(fmul(d.norm, bits_float(factor))) | sign);
 }
 
@@ -115,9 +129,17 @@ struct NatDither {
     return natdither_encode(x, coder, draw);
   }
   CGX_HD static Decoder decoder(Meta norm, const Params& p) { return natdither_decoder(norm, p); }
-  CGX_HD static bool is_plain(Meta) { return true; }
-  CGX_HD static float decode_plain(uint32_t code, const Decoder& d) { return natdither_decode(code, d); }
-  CGX_HD static float decode(uint32_t code, const Decoder& d) { return natdither_decode(code, d); }
+  CGX_HD static float decode(uint32_t code, const Decoder& d) { return natdither_decode_plain(code, d); }
+  // Most buckets: the same codes and values for less, and for vectors.
+  CGX_HD static bool is_plain(Meta norm) { return natdither_is_plain(norm); }
+  template <typename F, typename U>
+  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+    return natdither_encode_plain(x, coder, draw);
+  }
+  template <typename U>
+  CGX_HD static auto decode_plain(U code, const Decoder& d) {
+    return natdither_decode_plain(code, d);
+  }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

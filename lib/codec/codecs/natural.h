@@ -1,25 +1,32 @@
 // natural: natural compression C_nat (arXiv 1905.10988): a power of two on either side of x, stochastically
 // and exactly unbiased. Adding 23 random bits to the mantissa carries into the exponent with probability
 // mantissa / 2^23; sign and exponent, 9 bits, are what travels.
-#pragma once
-
 #include <array>
 
 #include "base/hd.h"
 #include "codec/codecs/params.h"
 #include "codec/wire.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 // Sign and exponent field in 9 bits. Inf and NaN become Inf; what would round to 2^128 saturates at 2^127.
-CGX_HD uint32_t natural_encode(float x, uint32_t draw) {
-  const uint32_t u = float_bits(x);
-  const uint32_t code = (u + (draw >> 9)) >> 23;
-  const bool overflow = (code & 0xffu) == 0xffu;
-  return is_finite_bits(u) ? code - (overflow ? 1u : 0u) : u >> 23;
+template <typename F, typename U>
+CGX_HD U natural_encode(F x, U draw) {
+  const U u = float_bits(x);
+  const U code = (u + (draw >> 9)) >> 23;
+  const U finite = select((code & 0xffu) == 0xffu, code - 1u, code);
+  return select(is_finite_bits(u), finite, u >> 23);
+}
+// Of magnitudes up to 2^127.
+template <typename F, typename U>
+CGX_HD U natural_encode_plain(F x, U draw) {
+  return (float_bits(x) + (draw >> 9)) >> 23;
 }
 
-CGX_HD float natural_decode(uint32_t code) { return bits_float(code << 23); }
+template <typename U>
+CGX_HD auto natural_decode(U code) {
+  return bits_float(code << 23);
+}
 
 struct Natural {
   static constexpr CodecKind kKind = CodecKind::kNatural;
@@ -40,12 +47,21 @@ struct Natural {
   static constexpr int kCodeBits = 9;
   static constexpr bool kRandom = true;
   static Coder coder(const ValueSpec&) { return {}; }
-  CGX_HD static Code encode(float x, const Coder&, uint32_t draw) {
-    return static_cast<Code>(natural_encode(x, draw));
+  template <typename F, typename U>
+  CGX_HD static U encode(F x, const Coder&, U draw) {
+    return natural_encode(x, draw);
   }
-  CGX_HD static float decode(Code code, const Coder&) { return natural_decode(code); }
+  // The same for magnitudes below count_from().
+  template <typename F, typename U>
+  CGX_HD static U encode_plain(F x, const Coder&, U draw) {
+    return natural_encode_plain(x, draw);
+  }
+  template <typename U>
+  CGX_HD static auto decode(U code, const Coder&) {
+    return natural_decode(code);
+  }
   // Magnitudes (as bits) from which the encoder has something to count: above 2^127.
   static uint32_t count_from(const Coder&) { return 0x7f000001u; }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

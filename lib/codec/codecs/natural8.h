@@ -1,8 +1,6 @@
 // natural8: natural compression in a byte: a sign and a 7-bit code of the exponent. Code 0 is zero, k
 // = 1..126 stands for 2^(k - bias), 127 for what is not finite. Below the smallest a coin with the right
 // probability decides, so it stays unbiased; above the largest it saturates and is counted.
-#pragma once
-
 #include <array>
 #include <string>
 
@@ -10,7 +8,7 @@
 #include "codec/codecs/params.h"
 #include "codec/wire.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 struct Natural8Coder {
   uint32_t offset;    // from a code to its exponent field, 127 - bias
@@ -21,26 +19,31 @@ CGX_HD Natural8Coder natural8_coder(int32_t bias) {
   return {static_cast<uint32_t>(127 - bias), bits_float(static_cast<uint32_t>(bias + 126) << 23)};
 }
 
-CGX_HD uint32_t natural8_encode(float x, const Natural8Coder& coder, uint32_t draw) {
-  const uint32_t u = float_bits(x);
-  const uint32_t magnitude = u & 0x7fffffffu;
-  const uint32_t random = draw >> 9;
-  const bool below = (magnitude >> 23) < coder.offset + 1;
-  const float coin =
-      fmul(fmul(bits_float(below ? magnitude : 0u), coder.to_smallest), 0x1p23f);  // below 2^23
-  const uint32_t low = (static_cast<uint32_t>(static_cast<int32_t>(coin)) + random) >> 23;
-  const uint32_t high = ((magnitude + random) >> 23) - coder.offset;
-  uint32_t code = below ? low : high;
-  code = code < 126 ? code : 126;
-  code = is_finite_bits(u) ? code : 127;
-  return code | ((u >> 31) << 7);
+template <typename F, typename U>
+CGX_HD U natural8_encode_plain(F x, const Natural8Coder& coder, U draw) {
+  const U u = float_bits(x);
+  const U magnitude = u & 0x7fffffffu;
+  const U random = draw >> 9;
+  const auto below = magnitude < ((coder.offset + 1) << 23);
+  const F coin = fmul(fmul(bits_float(select(below, magnitude, U(0u))), coder.to_smallest), 0x1p23f);
+  const U low = (whole_part(coin) + random) >> 23;  // coin < 2^23
+  const U high = ((magnitude + random) >> 23) - coder.offset;
+  return select(below, low, high) | ((u >> 24) & 0x80u);
 }
 
-CGX_HD float natural8_decode(uint32_t code, const Natural8Coder& coder) {
-  const uint32_t k = code & 127;
-  uint32_t exponent = k == 0 ? 0 : k + coder.offset;
-  exponent = k == 127 ? 255 : exponent;
-  return bits_float((exponent << 23) | ((code >> 7) << 31));
+template <typename F, typename U>
+CGX_HD U natural8_encode(F x, const Natural8Coder& coder, U draw) {
+  const U u = float_bits(x);
+  const U code = natural8_encode_plain(x, coder, draw);
+  const U clipped = select((u & 0x7fffffffu) > ((126 + coder.offset) << 23), U(126u), code & 0x7fu);
+  return select(is_finite_bits(u), clipped, U(127u)) | ((u >> 24) & 0x80u);
+}
+
+template <typename U>
+CGX_HD auto natural8_decode(U code, const Natural8Coder& coder) {
+  const U k = code & 127u;
+  const U exponent = select(k == 0u, U(0u), k + coder.offset);
+  return bits_float((select(k == 127u, U(255u), exponent) << 23) | ((code >> 7) << 31));
 }
 
 struct Natural8 {
@@ -68,12 +71,21 @@ struct Natural8 {
   static constexpr int kCodeBits = 8;
   static constexpr bool kRandom = true;
   static Coder coder(const ValueSpec& spec) { return natural8_coder(spec.bias); }
-  CGX_HD static Code encode(float x, const Coder& coder, uint32_t draw) {
-    return static_cast<Code>(natural8_encode(x, coder, draw));
+  template <typename F, typename U>
+  CGX_HD static U encode(F x, const Coder& coder, U draw) {
+    return natural8_encode(x, coder, draw);
   }
-  CGX_HD static float decode(Code code, const Coder& coder) { return natural8_decode(code, coder); }
+  // The same for magnitudes below count_from().
+  template <typename F, typename U>
+  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+    return natural8_encode_plain(x, coder, draw);
+  }
+  template <typename U>
+  CGX_HD static auto decode(U code, const Coder& coder) {
+    return natural8_decode(code, coder);
+  }
   // Magnitudes (as bits) from which the encoder has something to count: above 2^(126 - bias).
   static uint32_t count_from(const Coder& coder) { return ((126 + coder.offset) << 23) + 1; }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

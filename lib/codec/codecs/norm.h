@@ -1,12 +1,10 @@
 // The norm of a bucket, which scales the levels of both ditherings. L1 and L2 are summed in double, in a
 // fixed order that SIMD lanes and a warp follow naturally: partial sum j of 64 takes elements j,
 // j + 64, ... of the bucket, then halves are added to halves.
-#pragma once
-
 #include "base/hd.h"
 #include "codec/spec.h"
 
-namespace cgx {
+CGX_BEGIN_CODEC
 
 // A bucket's norm as fp32; NaN where an element is not finite. Finite elements never give Inf.
 template <Norm kNorm>
@@ -33,11 +31,17 @@ struct NormFold<Norm::kInf> {
   static constexpr bool kAnyOrder = true;
   using State = uint32_t;
   CGX_HD static State identity() { return 0; }
-  CGX_HD static State lift(float x) { return float_bits(x) & 0x7fffffffu; }
-  CGX_HD static State merge(State a, State b) { return a > b ? a : b; }
+  template <typename F>
+  CGX_HD static auto lift(F x) {
+    return float_bits(x) & 0x7fffffffu;
+  }
+  template <typename U>
+  CGX_HD static U merge(U a, U b) {
+    return larger(a, b);
+  }
   CGX_HD static float finish(State largest) {
     return bits_float(is_finite_bits(largest) ? largest : 0x7fc00000u);
   }
 };
 
-}  // namespace cgx
+CGX_END_CODEC

@@ -1,0 +1,155 @@
+// Where encoders read and write elements: vectors of any input type with the residual added, staged copies of
+// them for what is not worth a vector, what is given back, and what is counted. Included once per
+// instruction set.
+#if defined(CGX_ELEMENTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CGX_ELEMENTS_INL_H_
+#undef CGX_ELEMENTS_INL_H_
+#else
+#define CGX_ELEMENTS_INL_H_
+#endif
+
+#include "base/half.h"
+#include "codec/drivers.h"
+#include "codec/simd/lanes-inl.h"
+#include "codec/wire.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cgx {
+namespace HWY_NAMESPACE {
+
+// Elements a vector at a time. kFeedback: a residual may be added, and something given back.
+template <DType kType, bool kFeedbackToo>
+class Source {
+ public:
+  static constexpr bool kFeedback = kFeedbackToo;
+  explicit Source(const Elements& from) : x_(static_cast<const Stored*>(from.x)), before_(from.before) {}
+
+  CGX_HD F32 load(size_t i) const {
+    F32 x;
+    if constexpr (kType == DType::kF32) {
+      x = load_lanes(x_ + i);
+    } else if constexpr (kType == DType::kF16) {
+      x = load_f16(x_ + i);
+    } else {
+      x = bf16_to_f32(load_halves(x_ + i));
+    }
+    if constexpr (kFeedback) {
+      if (before_ != nullptr) x = fadd(x, load_lanes(before_ + i));
+    }
+    return x;
+  }
+
+  CGX_HD void prefetch(size_t i) const {
+    __builtin_prefetch(x_ + i);
+    if constexpr (kFeedback) {
+      if (before_ != nullptr) __builtin_prefetch(before_ + i);
+    }
+  }
+
+ private:
+  using Stored = std::conditional_t<kType == DType::kF32, float, uint16_t>;
+  const Stored* x_;
+  const float* before_;
+};
+
+HWY_NOINLINE void load_elements(const Elements& from, size_t count, float* HWY_RESTRICT out) {
+  if (from.dtype == DType::kF32) {
+    const float* HWY_RESTRICT x = static_cast<const float*>(from.x);
+    for (size_t i = 0; i < count; ++i) out[i] = x[i];
+  } else {
+    const uint16_t* HWY_RESTRICT x = static_cast<const uint16_t*>(from.x);
+    size_t i = 0;
+    if (from.dtype == DType::kF16) {
+      if constexpr (kVectors) {
+        for (; i + kLanes <= count; i += kLanes) store_lanes(load_f16(x + i), out + i);
+      }
+      for (; i < count; ++i) out[i] = f16_to_f32(x[i]);
+    } else {
+      for (; i < count; ++i) out[i] = bf16_to_f32(x[i]);
+    }
+  }
+  if (from.before != nullptr) {
+    const float* before = from.before;
+    for (size_t i = 0; i < count; ++i) out[i] = fadd(out[i], before[i]);
+  }
+}
+
+HWY_NOINLINE void store_elements(DType to, const float* HWY_RESTRICT x, size_t count,
+                                 uint8_t* HWY_RESTRICT out) {
+  if (to == DType::kF32) {
+    memcpy(out, x, count * sizeof(float));
+    return;
+  }
+  const HalfType half = to == DType::kF16 ? HalfType::kFp16 : HalfType::kBf16;
+  for (size_t i = 0; i < count; ++i) {
+    wire_store(out + 2 * i, static_cast<uint16_t>(cast_encode(x[i], CastCoder{half})));
+  }
+}
+
+// What was lost; a residual that would not be finite starts again from nothing.
+template <typename F>
+CGX_HD F residual_of(F x, F value) {
+  const F lost = fsub(x, value);
+  return select(is_finite_bits(float_bits(lost)), lost, F(0.0f));
+}
+
+HWY_NOINLINE void give_back(const float* x, const float* HWY_RESTRICT values, size_t count,
+                            const GiveBack& back) {
+  if (back.after != nullptr) {
+    for (size_t i = 0; i < count; ++i) back.after[i] = residual_of(x[i], values[i]);
+  }
+  if (back.decoded != nullptr) memcpy(back.decoded, values, count * sizeof(float));
+}
+CGX_HD void give_back(F32 x, F32 value, size_t i, const GiveBack& back) {
+  if (back.after != nullptr) store_lanes(residual_of(x, value), back.after + i);
+  if (back.decoded != nullptr) store_lanes(value, back.decoded + i);
+}
+
+template <Into kInto>
+CGX_HD void emit(F32 value, float* out) {
+  store_lanes(kInto == Into::kAdd ? fadd(load_lanes(out), value) : value, out);
+}
+HWY_NOINLINE void emit(const float* HWY_RESTRICT values, size_t count, Into into, float* HWY_RESTRICT out) {
+  if (into == Into::kAdd) {
+    for (size_t i = 0; i < count; ++i) out[i] = fadd(out[i], values[i]);
+  } else {
+    for (size_t i = 0; i < count; ++i) out[i] = values[i];
+  }
+}
+
+// Counts magnitudes (as bits) from `from` on as saturated, and what is not finite.
+HWY_NOINLINE void count_specials(const float* x, size_t count, uint32_t from, CodecCounts* counts) {
+  if (counts == nullptr) return;
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t u = float_bits(x[i]) & 0x7fffffffu;
+    if (u >= 0x7f800000u) {
+      ++counts->non_finite;
+    } else if (u >= from) {
+      ++counts->saturated;
+    }
+  }
+}
+
+// Calls Encoder<Source>::run(), for the source that fits the elements.
+template <template <typename> class Encoder>
+void encode_from(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
+                 const GiveBack& back, uint8_t* out) {
+  const bool feedback = from.before != nullptr || back.after != nullptr || back.decoded != nullptr;
+  switch (from.dtype) {
+    case DType::kF16:
+      return feedback ? Encoder<Source<DType::kF16, true>>(spec, from, count, context, back).run(out)
+                      : Encoder<Source<DType::kF16, false>>(spec, from, count, context, back).run(out);
+    case DType::kBF16:
+      return feedback ? Encoder<Source<DType::kBF16, true>>(spec, from, count, context, back).run(out)
+                      : Encoder<Source<DType::kBF16, false>>(spec, from, count, context, back).run(out);
+    default:
+      return feedback ? Encoder<Source<DType::kF32, true>>(spec, from, count, context, back).run(out)
+                      : Encoder<Source<DType::kF32, false>>(spec, from, count, context, back).run(out);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cgx
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

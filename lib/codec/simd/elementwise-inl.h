@@ -1,0 +1,239 @@
+// Codecs without metadata: a code an element, a group at a time in vectors from the elements to the block's
+// bytes. Partial groups, and codecs whose arithmetic is written for one element only, go through arrays
+// that stay in L1. Included once per instruction set.
+#if defined(CGX_ELEMENTWISE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CGX_ELEMENTWISE_INL_H_
+#undef CGX_ELEMENTWISE_INL_H_
+#else
+#define CGX_ELEMENTWISE_INL_H_
+#endif
+
+#include "codec/codec_list.h"
+#include "codec/simd/bucketed-inl.h"
+#include "codec/simd/elements-inl.h"
+#include "codec/simd/pack-inl.h"
+#include "codec/simd/random-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cgx {
+namespace HWY_NAMESPACE {
+
+// Codes [i, i + 4 kLanes) of a whole group, to and from where wire.h says they lie.
+template <int kCodeBits>
+CGX_HD void store_codes(const U32 (&code)[4], uint32_t i, uint8_t* out) {
+  if constexpr (kCodeBits == 16) {
+    for (uint32_t k = 0; k < 4; ++k) {
+      uint16_t halves[kLanes];
+      store_halves(code[k], halves);
+      memcpy(out + 2 * (i + k * kLanes), halves, sizeof(halves));
+    }
+  } else if constexpr (kCodeBits == 9) {
+    store_bits(code, 0x100, out + i / 8);
+    store_bytes(code, out + natural_exponents(kGroup) + i);
+  } else {
+    store_bytes(code, out + i);
+  }
+}
+
+template <int kCodeBits>
+CGX_HD U32 load_codes(const uint8_t* in, uint32_t i) {
+  if constexpr (kCodeBits == 16) {
+    uint16_t halves[kLanes];
+    memcpy(halves, in + 2 * i, sizeof(halves));
+    return load_halves(halves);
+  } else if constexpr (kCodeBits == 9) {
+    return load_bytes(in + natural_exponents(kGroup) + i) | load_bits(in + i / 8, i % 8, 0x100);
+  } else {
+    return load_bytes(in + i);
+  }
+}
+
+template <typename C>
+constexpr bool has_plain() {
+  return requires(F32 x, U32 u, typename C::Coder c) { C::encode_plain(x, c, u); };
+}
+
+template <typename C, typename S>
+class ElementwiseEncoder {
+ public:
+  ElementwiseEncoder(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
+                     const GiveBack& back)
+      : coder_(C::coder(spec)),
+        group_bytes_(C::unit_bytes(spec, kGroup)),
+        from_(from),
+        source_(from),
+        count_(count),
+        context_(context),
+        back_(back),
+        random_(context.key) {}
+
+  void run(uint8_t* out) {
+    for (size_t at = 0; at < count_; at += kGroup, out += group_bytes_) {
+      if constexpr (C::kRandom) random_.seek(static_cast<uint32_t>((context_.first + at) / kGroup));
+      if constexpr (has_lanes<C>()) {
+        if (count_ - at >= kGroup) {
+          encode_group(at, out);
+          continue;
+        }
+      }
+      encode_staged(at, static_cast<uint32_t>(count_ - at < kGroup ? count_ - at : kGroup), out);
+    }
+  }
+
+ private:
+  using Code = typename C::Code;
+  using Coder = typename C::Coder;
+
+  // Nearly every group is plain: that is found out on the way where nothing is lost by it. A residual may be
+  // written where it was read.
+  void encode_group(size_t at, uint8_t* out) const {
+    uint32_t largest;
+    if constexpr (S::kFeedback) {
+      largest = largest_magnitude(at);
+    } else {
+      largest = encode_lanes<true>(at, out);
+    }
+    const bool is_plain = largest < C::count_from(coder_);
+    if (!is_plain) count(at, kGroup);
+    if (S::kFeedback && is_plain) {
+      encode_lanes<true>(at, out);
+    } else if (!is_plain) {
+      encode_lanes<false>(at, out);
+    }
+  }
+
+  // The largest magnitude, as bits.
+  template <bool kPlain>
+  CGX_HD uint32_t encode_lanes(size_t at, uint8_t* out) const {
+    const Coder coder = coder_;
+    U32 largest = 0u;
+    for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
+      U32 code[4];
+      HWY_UNROLL(4)
+      for (uint32_t k = 0; k < 4; ++k) {
+        const uint32_t j = i + k * kLanes;
+        const F32 x = source_.load(at + j);
+        const U32 draws = C::kRandom ? random_.at(j) : U32(0u);
+        if constexpr (kPlain && has_plain<C>()) {
+          code[k] = C::encode_plain(x, coder, draws);
+        } else {
+          code[k] = C::encode(x, coder, draws);
+        }
+        if constexpr (S::kFeedback) {
+          give_back(x, C::decode(code[k], coder), at + j, back_);
+        } else {
+          largest = larger(largest, float_bits(x) & 0x7fffffffu);
+        }
+      }
+      store_codes<C::kCodeBits>(code, i, out);
+    }
+    return largest_lane(largest);
+  }
+
+  uint32_t largest_magnitude(size_t at) const {
+    U32 largest = 0u;
+    for (uint32_t i = 0; i < kGroup; i += kLanes) {
+      largest = larger(largest, float_bits(source_.load(at + i)) & 0x7fffffffu);
+    }
+    return largest_lane(largest);
+  }
+
+  HWY_NOINLINE void count(size_t at, uint32_t n) const {
+    float x[kGroup];
+    load_elements(from_.from(at), n, x);
+    count_specials(x, n, C::count_from(coder_), context_.counts);
+  }
+
+  HWY_NOINLINE void encode_staged(size_t at, uint32_t n, uint8_t* out) const {
+    alignas(64) float x[kGroup];
+    alignas(64) uint32_t draws[kGroup] = {};
+    alignas(64) Code codes[kGroup];
+    load_elements(from_.from(at), n, x);
+    if constexpr (C::kRandom) random_.draws(draws);
+    const Coder coder = coder_;
+    for (uint32_t i = 0; i < n; ++i) codes[i] = static_cast<Code>(C::encode(x[i], coder, draws[i]));
+    if constexpr (C::kCodeBits == 9) {
+      pack_nine_bits(codes, n, out);
+    } else {
+      memcpy(out, codes, n * sizeof(Code));
+    }
+    count_specials(x, n, C::count_from(coder), context_.counts);
+    if constexpr (S::kFeedback) {
+      alignas(64) float values[kGroup];
+      for (uint32_t i = 0; i < n; ++i) values[i] = C::decode(uint32_t{codes[i]}, coder);
+      give_back(x, values, n, back_.from(at));
+    }
+  }
+
+  const Coder coder_;
+  const size_t group_bytes_;
+  const Elements from_;
+  const S source_;
+  const size_t count_;
+  const BlockContext& context_;
+  const GiveBack back_;
+  GroupRandom random_;
+};
+
+template <typename C>
+class Elementwise {
+ public:
+  template <typename S>
+  using Encoder = ElementwiseEncoder<C, S>;
+
+  static void encode(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
+                     const GiveBack& back, uint8_t* out) {
+    encode_from<Encoder>(spec, from, count, context, back, out);
+  }
+
+  static void decode(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end,
+                     Into into, float* out) {
+    const Coder coder = C::coder(spec);
+    const size_t group_bytes = C::unit_bytes(spec, kGroup);
+    for (size_t at = begin; at < end; at += kGroup) {
+      const uint32_t n = static_cast<uint32_t>(count - at < kGroup ? count - at : kGroup);
+      const uint32_t wanted = static_cast<uint32_t>(end - at < n ? end - at : n);
+      const uint8_t* block = in + at / kGroup * group_bytes;
+      float* to = out + (at - begin);
+      if constexpr (has_lanes<C>()) {
+        if (wanted == kGroup) {
+          into == Into::kAdd ? decode_lanes<Into::kAdd>(block, coder, to)
+                             : decode_lanes<Into::kAssign>(block, coder, to);
+          continue;
+        }
+      }
+      decode_staged(block, n, wanted, coder, into, to);
+    }
+  }
+
+ private:
+  using Code = typename C::Code;
+  using Coder = typename C::Coder;
+
+  template <Into kInto>
+  CGX_HD static void decode_lanes(const uint8_t* HWY_RESTRICT in, const Coder coder,
+                                  float* HWY_RESTRICT out) {
+    for (uint32_t i = 0; i < kGroup; i += kLanes) {
+      emit<kInto>(C::decode(load_codes<C::kCodeBits>(in, i), coder), out + i);
+    }
+  }
+
+  HWY_NOINLINE static void decode_staged(const uint8_t* in, uint32_t n, uint32_t wanted, const Coder coder,
+                                         Into into, float* out) {
+    alignas(64) Code codes[kGroup];
+    if constexpr (C::kCodeBits == 9) {
+      unpack_nine_bits(in, n, codes);
+    } else {
+      memcpy(codes, in, n * sizeof(Code));
+    }
+    alignas(64) float values[kGroup];
+    for (uint32_t i = 0; i < wanted; ++i) values[i] = C::decode(uint32_t{codes[i]}, coder);
+    emit(values, wanted, into, out);
+  }
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cgx
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

@@ -1,0 +1,111 @@
+// Folds of buckets: in any order and so in vectors, or by the 64 strided partial results of the definition.
+// Included once per instruction set.
+#if defined(CGX_FOLD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CGX_FOLD_INL_H_
+#undef CGX_FOLD_INL_H_
+#else
+#define CGX_FOLD_INL_H_
+#endif
+
+#include "codec/simd/elements-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cgx {
+namespace HWY_NAMESPACE {
+
+// The lanes of a state of vectors, one by one, merged. A state has fields of words only.
+template <typename Fold, typename Lanes>
+auto merge_lanes(const Lanes& lanes) {
+  using State = decltype(Fold::lift(0.0f));
+  constexpr uint32_t kFields = sizeof(State) / sizeof(uint32_t);
+  static_assert(sizeof(Lanes) == kFields * kLanes * sizeof(uint32_t));
+  uint32_t words[kFields][kLanes];
+  memcpy(words, &lanes, sizeof(words));
+  State all = {};
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    uint32_t fields[kFields];
+    for (uint32_t f = 0; f < kFields; ++f) fields[f] = words[f][lane];
+    State one;
+    memcpy(&one, fields, sizeof(one));
+    all = lane == 0 ? one : Fold::merge(all, one);
+  }
+  return all;
+}
+
+// REQUIRES: n is a multiple of 2 kLanes, and not 0.
+template <typename Fold, typename S>
+CGX_HD auto fold_lanes(const S& source, size_t at, size_t n) {
+  auto a = Fold::lift(source.load(at));
+  auto b = Fold::lift(source.load(at + kLanes));
+  for (size_t i = 2 * kLanes; i < n; i += 2 * kLanes) {
+    a = Fold::merge(a, Fold::lift(source.load(at + i)));
+    b = Fold::merge(b, Fold::lift(source.load(at + i + kLanes)));
+  }
+  return merge_lanes<Fold>(Fold::merge(a, b));
+}
+
+template <typename Fold, typename S>
+auto fold_any_order(const S& source, const Elements& from, size_t at, size_t n) {
+  auto state = Fold::identity();
+  size_t done = 0;
+  if constexpr (kVectors && requires(F32 x) { Fold::lift(x); }) {
+    done = n - n % (2 * kLanes);
+    if (done != 0) state = fold_lanes<Fold>(source, at, done);
+  }
+  float x[kGroup];
+  for (; done < n; done += kGroup) {
+    const size_t m = n - done < kGroup ? n - done : kGroup;
+    load_elements(from.from(at + done), m, x);
+    for (size_t i = 0; i < m; ++i) state = Fold::merge(state, Fold::lift(x[i]));
+  }
+  return state;
+}
+
+// Element i of the bucket belongs to partial i % 64; x starts at a multiple of 64.
+template <typename Fold>
+void fold_strided(const float* HWY_RESTRICT x, size_t n, typename Fold::State* HWY_RESTRICT partial) {
+  constexpr size_t kPartials = Fold::kPartials;
+  size_t i = 0;
+  for (; i + kPartials <= n; i += kPartials) {
+    for (size_t j = 0; j < kPartials; ++j) partial[j] = Fold::merge(partial[j], Fold::lift(x[i + j]));
+  }
+  for (size_t j = 0; i + j < n; ++j) partial[j] = Fold::merge(partial[j], Fold::lift(x[i + j]));
+}
+
+template <typename Fold>
+auto fold_in_order(const Elements& from, size_t at, size_t n) {
+  typename Fold::State partial[Fold::kPartials];
+  for (auto& p : partial) p = Fold::identity();
+  float buffer[kGroup];
+  const bool in_place = from.dtype == DType::kF32 && from.before == nullptr;
+  const size_t step = in_place ? n : kGroup;
+  for (size_t i = 0; i < n; i += step) {
+    const size_t m = n - i < step ? n - i : step;
+    const float* x = buffer;
+    if (in_place) {
+      x = static_cast<const float*>(from.x) + at + i;
+    } else {
+      load_elements(from.from(at + i), m, buffer);
+    }
+    fold_strided<Fold>(x, m, partial);
+  }
+  for (size_t half = Fold::kPartials / 2; half != 0; half /= 2) {
+    for (size_t j = 0; j < half; ++j) partial[j] = Fold::merge(partial[j], partial[j + half]);
+  }
+  return partial[0];
+}
+
+template <typename Fold, typename S>
+HWY_NOINLINE auto fold_bucket(const S& source, const Elements& from, size_t at, size_t n) {
+  if constexpr (Fold::kAnyOrder) {
+    return Fold::finish(fold_any_order<Fold>(source, from, at, n));
+  } else {
+    return Fold::finish(fold_in_order<Fold>(from, at, n));
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cgx
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

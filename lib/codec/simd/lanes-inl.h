@@ -1,0 +1,257 @@
+// F32 and U32: a vector of floats and one of words with the operators and functions that base/hd.h has for
+// one of them, so that a definition's own text runs on as many elements as the instruction set holds.
+// Included once per instruction set.
+#if defined(CGX_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CGX_LANES_INL_H_
+#undef CGX_LANES_INL_H_
+#else
+#define CGX_LANES_INL_H_
+#endif
+
+#include "base/half.h"
+#include "base/hd.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cgx {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+
+// No vectors: a lane is the element itself.
+inline constexpr bool kVectors = false;
+inline constexpr uint32_t kLanes = 1;
+using F32 = float;
+using U32 = uint32_t;
+
+CGX_HD float load_f16(const uint16_t* x) { return f16_to_f32(*x); }
+CGX_HD float load_lanes(const float* x) { return *x; }
+CGX_HD void store_lanes(float x, float* out) { *out = x; }
+CGX_HD uint32_t load_halves(const uint16_t* x) { return *x; }
+CGX_HD uint32_t load_bytes(const uint8_t* x) { return *x; }
+CGX_HD void store_halves(uint32_t u, uint16_t* out) { *out = static_cast<uint16_t>(u); }
+CGX_HD void store_bytes(const uint32_t (&u)[4], uint8_t* out) {
+  for (uint32_t k = 0; k < 4; ++k) out[k] = static_cast<uint8_t>(u[k]);
+}
+CGX_HD void store_bits(const uint32_t (&)[4], uint32_t, uint8_t*) {}
+CGX_HD uint32_t load_bits(const uint8_t* in, uint32_t first, uint32_t value) {
+  return (static_cast<uint32_t>(*in) >> first & 1u) * value;
+}
+CGX_HD uint32_t lane_numbers() { return 0; }
+CGX_HD float look_up(float table, uint32_t) { return table; }
+CGX_HD uint32_t largest_lane(uint32_t u) { return u; }
+
+#else
+
+using FloatTag = hn::ScalableTag<float>;
+using WordTag = hn::ScalableTag<uint32_t>;
+using IntTag = hn::ScalableTag<int32_t>;
+inline constexpr uint32_t kLanes = hn::MaxLanes(WordTag());
+inline constexpr bool kVectors = true;
+
+struct U32 {
+  using Vector = hn::Vec<WordTag>;
+  Vector v;
+  U32() = default;
+  CGX_HD U32(uint32_t u) : v(hn::Set(WordTag(), u)) {}
+  CGX_HD explicit U32(Vector vector) : v(vector) {}
+};
+struct F32 {
+  using Vector = hn::Vec<FloatTag>;
+  Vector v;
+  F32() = default;
+  CGX_HD F32(float x) : v(hn::Set(FloatTag(), x)) {}
+  CGX_HD explicit F32(Vector vector) : v(vector) {}
+};
+struct Condition {
+  hn::Mask<WordTag> m;
+};
+
+using cgx::bf16_to_f32;
+using cgx::bits_float;
+using cgx::f16_to_f32;
+using cgx::f32_to_bf16;
+using cgx::f32_to_f16;
+using cgx::fadd;
+using cgx::float_bits;
+using cgx::fmul;
+using cgx::fsub;
+using cgx::is_finite_bits;
+using cgx::larger;
+using cgx::select;
+using cgx::smaller;
+using cgx::sort_key;
+using cgx::to_float;
+using cgx::whole_part;
+
+CGX_HD U32 operator+(U32 a, U32 b) { return U32(hn::Add(a.v, b.v)); }
+CGX_HD U32 operator-(U32 a, U32 b) { return U32(hn::Sub(a.v, b.v)); }
+CGX_HD U32 operator&(U32 a, U32 b) { return U32(hn::And(a.v, b.v)); }
+CGX_HD U32 operator|(U32 a, U32 b) { return U32(hn::Or(a.v, b.v)); }
+CGX_HD U32 operator^(U32 a, U32 b) { return U32(hn::Xor(a.v, b.v)); }
+CGX_HD U32 operator>>(U32 a, uint32_t n) { return U32(hn::ShiftRightSame(a.v, static_cast<int>(n))); }
+CGX_HD U32 operator<<(U32 a, uint32_t n) { return U32(hn::ShiftLeftSame(a.v, static_cast<int>(n))); }
+CGX_HD Condition operator<(U32 a, U32 b) { return {hn::Lt(a.v, b.v)}; }
+CGX_HD Condition operator>(U32 a, U32 b) { return {hn::Lt(b.v, a.v)}; }
+CGX_HD Condition operator==(U32 a, U32 b) { return {hn::Eq(a.v, b.v)}; }
+
+CGX_HD U32 float_bits(F32 x) { return U32(hn::BitCast(WordTag(), x.v)); }
+CGX_HD F32 bits_float(U32 u) { return F32(hn::BitCast(FloatTag(), u.v)); }
+CGX_HD F32 fadd(F32 a, F32 b) { return F32(hn::Add(a.v, b.v)); }
+CGX_HD F32 fsub(F32 a, F32 b) { return F32(hn::Sub(a.v, b.v)); }
+CGX_HD F32 fmul(F32 a, F32 b) { return F32(hn::Mul(a.v, b.v)); }
+
+// Highway's own conversion also corrects what is out of range.
+CGX_HD U32 whole_part(F32 x) {
+#if HWY_TARGET == HWY_AVX3
+  return U32(U32::Vector{_mm512_cvttps_epi32(x.v.raw)});
+#elif HWY_TARGET == HWY_AVX2
+  return U32(U32::Vector{_mm256_cvttps_epi32(x.v.raw)});
+#elif HWY_TARGET == HWY_SSE4
+  return U32(U32::Vector{_mm_cvttps_epi32(x.v.raw)});
+#else
+  return U32(hn::BitCast(WordTag(), hn::ConvertTo(IntTag(), x.v)));
+#endif
+}
+CGX_HD F32 to_float(U32 u) { return F32(hn::ConvertTo(FloatTag(), hn::BitCast(IntTag(), u.v))); }
+
+CGX_HD U32 select(Condition c, U32 yes, U32 no) { return U32(hn::IfThenElse(c.m, yes.v, no.v)); }
+CGX_HD F32 select(Condition c, F32 yes, F32 no) {
+  return F32(hn::IfThenElse(hn::RebindMask(FloatTag(), c.m), yes.v, no.v));
+}
+CGX_HD U32 smaller(U32 a, U32 b) { return U32(hn::Min(a.v, b.v)); }
+CGX_HD U32 larger(U32 a, U32 b) { return U32(hn::Max(a.v, b.v)); }
+
+CGX_HD Condition is_finite_bits(U32 u) {
+  const auto exponent = hn::BitCast(IntTag(), hn::And(u.v, hn::Set(WordTag(), 0x7f800000u)));
+  return {hn::RebindMask(WordTag(), hn::Lt(exponent, hn::Set(IntTag(), 0x7f800000)))};
+}
+CGX_HD U32 sort_key(U32 u) {
+  const auto sign = hn::BitCast(WordTag(), hn::ShiftRight<31>(hn::BitCast(IntTag(), u.v)));
+  return u ^ (U32(sign) | 0x80000000u);
+}
+
+// Halves as words, one in the low bits of each lane.
+CGX_HD F32 bf16_to_f32(U32 h) { return bits_float(h << 16); }
+CGX_HD U32 f32_to_bf16(F32 x) {
+  const U32 u = float_bits(x);
+  const U32 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return select((u & 0x7fffffffu) > 0x7f800000u, (u >> 16) | 0x40u, rounded);
+}
+
+#if HWY_TARGET == HWY_AVX3
+CGX_HD F32 load_f16(const uint16_t* x) {
+  return F32(F32::Vector{_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)))});
+}
+CGX_HD F32 f16_to_f32(U32 h) { return F32(F32::Vector{_mm512_cvtph_ps(_mm512_cvtepi32_epi16(h.v.raw))}); }
+CGX_HD U32 f32_to_f16(F32 x) {
+  return U32(U32::Vector{_mm512_cvtepu16_epi32(_mm512_cvtps_ph(x.v.raw, _MM_FROUND_TO_NEAREST_INT))});
+}
+#elif HWY_TARGET == HWY_AVX2
+CGX_HD F32 load_f16(const uint16_t* x) {
+  return F32(F32::Vector{_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)))});
+}
+CGX_HD F32 f16_to_f32(U32 h) {
+  return F32(F32::Vector{_mm256_cvtph_ps(hn::TruncateTo(hn::Rebind<uint16_t, WordTag>(), h.v).raw)});
+}
+CGX_HD U32 f32_to_f16(F32 x) {
+  return U32(U32::Vector{_mm256_cvtepu16_epi32(_mm256_cvtps_ph(x.v.raw, _MM_FROUND_TO_NEAREST_INT))});
+}
+#else
+// No instruction for it: an element at a time.
+CGX_HD F32 load_f16(const uint16_t* x) {
+  alignas(64) float wide[kLanes];
+  for (uint32_t i = 0; i < kLanes; ++i) wide[i] = cgx::f16_to_f32(x[i]);
+  return F32(hn::Load(FloatTag(), wide));
+}
+CGX_HD F32 f16_to_f32(U32 h) {
+  alignas(64) uint32_t half[kLanes];
+  alignas(64) float wide[kLanes];
+  hn::Store(h.v, WordTag(), half);
+  for (uint32_t i = 0; i < kLanes; ++i) wide[i] = cgx::f16_to_f32(static_cast<uint16_t>(half[i]));
+  return F32(hn::Load(FloatTag(), wide));
+}
+CGX_HD U32 f32_to_f16(F32 x) {
+  alignas(64) float wide[kLanes];
+  alignas(64) uint32_t half[kLanes];
+  hn::Store(x.v, FloatTag(), wide);
+  for (uint32_t i = 0; i < kLanes; ++i) half[i] = cgx::f32_to_f16(wide[i]);
+  return U32(hn::Load(WordTag(), half));
+}
+#endif
+
+CGX_HD F32 load_lanes(const float* x) { return F32(hn::LoadU(FloatTag(), x)); }
+CGX_HD void store_lanes(F32 x, float* out) { hn::StoreU(x.v, FloatTag(), out); }
+CGX_HD U32 load_halves(const uint16_t* x) {
+  return U32(hn::PromoteTo(WordTag(), hn::LoadU(hn::Rebind<uint16_t, WordTag>(), x)));
+}
+CGX_HD U32 load_bytes(const uint8_t* x) {
+  return U32(hn::PromoteTo(WordTag(), hn::LoadU(hn::Rebind<uint8_t, WordTag>(), x)));
+}
+// The low halves.
+CGX_HD void store_halves(U32 u, uint16_t* out) {
+  hn::StoreU(hn::TruncateTo(hn::Rebind<uint16_t, WordTag>(), u.v), hn::Rebind<uint16_t, WordTag>(), out);
+}
+// The low bytes of four vectors in order. REQUIRES: each word is below 2^15.
+CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) {
+  const hn::Repartition<int16_t, WordTag> d16;
+  const hn::Repartition<uint16_t, WordTag> du16;
+  const hn::Repartition<uint8_t, WordTag> d8;
+  const IntTag di;
+  // Words a b of a 128-bit block and c d interleaved by bytes, and out of each other again.
+  HWY_ALIGN static constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
+  const auto ab = hn::ReorderDemote2To(d16, hn::BitCast(di, u[0].v), hn::BitCast(di, u[1].v));
+  const auto cd = hn::ReorderDemote2To(d16, hn::BitCast(di, u[2].v), hn::BitCast(di, u[3].v));
+  const auto low = hn::And(hn::BitCast(du16, ab), hn::Set(du16, 0xff));
+  const auto both = hn::Or(low, hn::ShiftLeft<8>(hn::BitCast(du16, cd)));
+  const auto blocks =
+      hn::BitCast(WordTag(), hn::TableLookupBytes(hn::BitCast(d8, both), hn::LoadDup128(d8, kOrder)));
+  if constexpr (kLanes == 4) {
+    hn::StoreU(hn::BitCast(d8, blocks), d8, out);
+  } else {
+    // Word k of block b belongs to vector k's elements 4b to 4b + 3.
+    HWY_ALIGN uint32_t order[kLanes];
+    for (uint32_t i = 0; i < kLanes; ++i) order[i] = i % (kLanes / 4) * 4 + i / (kLanes / 4);
+    const auto indices = hn::IndicesFromVec(WordTag(), hn::Load(WordTag(), order));
+    hn::StoreU(hn::BitCast(d8, hn::TableLookupLanes(blocks, indices)), d8, out);
+  }
+}
+
+// Whether `mask` is set in each of four vectors' words, as bits in order.
+CGX_HD void store_bits(const U32 (&u)[4], uint32_t mask, uint8_t* out) {
+  uint8_t bits[4][8];
+  for (uint32_t k = 0; k < 4; ++k) {
+    hn::StoreMaskBits(WordTag(), hn::TestBit(u[k].v, hn::Set(WordTag(), mask)), bits[k]);
+  }
+  if constexpr (kLanes == 4) {
+    out[0] = static_cast<uint8_t>(bits[0][0] | bits[1][0] << 4);
+    out[1] = static_cast<uint8_t>(bits[2][0] | bits[3][0] << 4);
+  } else {
+    for (uint32_t k = 0; k < 4; ++k) memcpy(out + k * kLanes / 8, bits[k], kLanes / 8);
+  }
+}
+// `value` where a bit is set, from bit `first` (0 where 8 lanes or more) of the bytes on.
+CGX_HD U32 load_bits(const uint8_t* in, uint32_t first, uint32_t value) {
+  uint8_t bits[8] = {};
+  memcpy(bits, in, kLanes < 8 ? 1 : kLanes / 8);
+  if constexpr (kLanes < 8) bits[0] = static_cast<uint8_t>(bits[0] >> first);
+  return U32(hn::IfThenElseZero(hn::LoadMaskBits(WordTag(), bits), hn::Set(WordTag(), value)));
+}
+
+// 0, 1, 2, ...
+CGX_HD U32 lane_numbers() { return U32(hn::Iota(WordTag(), 0)); }
+// Lane u[i] of the table for each i. REQUIRES: u[i] < kLanes.
+CGX_HD F32 look_up(F32 table, U32 u) {
+  return F32(hn::TableLookupLanes(table.v, hn::IndicesFromVec(FloatTag(), u.v)));
+}
+CGX_HD uint32_t largest_lane(U32 u) { return hn::GetLane(hn::MaxOfLanes(WordTag(), u.v)); }
+
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cgx
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
