@@ -54,6 +54,7 @@ class HelloTransport final : public Transport {
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   Result<uint8_t*> acquire(size_t bytes, const Wait& wait) override { return inner_->acquire(bytes, wait); }
+  bool is_shared() const override { return inner_->is_shared(); }
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override {
     return inner_->send(message, bytes, peers);
   }

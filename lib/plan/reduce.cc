@@ -92,7 +92,7 @@ void reduce_tile(const RawSum& sum, size_t begin, size_t count) {
   }
   T* out = static_cast<T*>(sum.out) + begin;
   for (size_t i = 0; i < count; ++i) narrow(acc[i], out[i]);
-  if (sum.copy != nullptr) std::memcpy(static_cast<T*>(sum.copy) + begin, out, count * sizeof(T));
+  if (sum.copy != nullptr) sum.write_copy(static_cast<T*>(sum.copy) + begin, out, count * sizeof(T));
 }
 
 template <typename T, ReduceOp kOp>

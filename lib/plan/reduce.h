@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/dtype.h"
+#include "base/stream_copy.h"
 #include "plan/run.h"
 
 namespace cgx {
@@ -17,6 +18,7 @@ struct RawSum {
   std::span<const void* const> inputs;  // at least one
   void* out;
   void* copy;  // a second place for the result, or null
+  Copy write_copy = plain_copy;
 };
 
 // out[i] = (inputs[0][i] op inputs[1][i] op ...) * scale for i < count. `out` and `copy` may be one of

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/float_env.h"
+#include "base/stream_copy.h"
 #include "codec/value_block.h"
 #include "plan/builder.h"
 #include "plan/parallel.h"
@@ -18,6 +19,9 @@ namespace {
 constexpr uint64_t kTile = 8192;
 // Sparse blocks are cut nowhere, but their sum is made in parts: each visits all inputs while it is in L2.
 constexpr uint64_t kSparseTile = 32768;
+// Raw results of an output this large leave the cache before they are read again: they are copied past
+// it, so that what they replace is not fetched. (Decoding past the cache measured slower.)
+constexpr uint64_t kStreamBytes = 8 << 20;
 // Elements that are worth the waking of another thread.
 constexpr uint64_t kPerThread = 16384;
 
@@ -43,7 +47,10 @@ class Runner {
         dtype_(layout_.dtype()),
         element_bytes_(dtype_bytes(dtype_)),
         work_(*args.workspace),
-        stats_(*args.stats) {}
+        stats_(*args.stats),
+        shared_(args.transport->is_shared()),
+        copy_(shared_ ? stream_copy : plain_copy),
+        copy_out_(streams_output() ? stream_copy : plain_copy) {}
 
   Status check() const;
   Status run();
@@ -62,6 +69,12 @@ class Runner {
     SegmentResidual residual;
   };
 
+  // The encoding of elements `range` of a piece.
+  struct Encoded {
+    const uint8_t* block;
+    Range range;
+  };
+
   Status execute(const Step& step);
   Status acquire(const Step& step);
   Status send(const Step& step);
@@ -77,6 +90,10 @@ class Runner {
   // one, or one a thread. No two calls write the same bytes, and where the cuts lie cannot be seen in any.
   template <typename Work>
   Status split(const Part& part, Work work);
+  // Where the encoding of a range is written: straight into the message, or, where peers read that, into a
+  // draft that stays in this core's cache until publish() copies it.
+  uint8_t* draft(const Step& step, const Part& part, Range range, Scratch& scratch);
+  void publish(const Step& step, const Part& part, Range range, const uint8_t* draft);
   Status encode_range(const Step& step, const Part& part, Range range, Scratch& scratch);
   Status decode_range(const Step& step, const Part& part, Range range, Scratch& scratch);
   void reduce_raw_range(const Step& step, const Part& part, Range range, Scratch& scratch);
@@ -84,10 +101,11 @@ class Runner {
   Status sum_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
   Status sum_inputs(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
   Status add_own(const Step& step, const Part& part, Range tile, bool first, Scratch& scratch, float* sum);
-  Status encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum);
+  Status encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum,
+                     uint8_t* out);
   Status encode_sparse_half(const Part& part, float* sum, const BlockContext& context, Residual residual,
                             Scratch& scratch, uint8_t* block);
-  Status store_tile(const Part& part, const uint8_t* block, Range tile, Scratch& scratch);
+  Status store_tile(const Part& part, const Encoded& encoded, Range tile, Scratch& scratch);
 
   uint64_t tile_of(const Part& part) const;
   uint64_t bytes_before(const Part& part, uint64_t begin) const;
@@ -105,6 +123,9 @@ class Runner {
     return work_.messages[message] + part.piece.wire_offset;
   }
   Wait wait(const Step& step) const { return {args_.timeout_ms, phase(step)}; }
+  bool streams_output() const {
+    return args_.x != args_.y && layout_.count() * element_bytes_ >= kStreamBytes;
+  }
   const char* phase(const Step& step) const;
   Status corrupt(const Step& step, const Status& problem) const;
 
@@ -114,6 +135,9 @@ class Runner {
   const size_t element_bytes_;
   Workspace& work_;
   RunStats& stats_;
+  const bool shared_;    // messages lie in memory that peers read
+  const Copy copy_;      // into messages
+  const Copy copy_out_;  // raw elements into y
 };
 
 Status Runner::check() const {
@@ -138,6 +162,7 @@ Status Runner::run() {
   const FloatEnvironment environment;
   work_.messages.assign(args_.plan->messages.size(), nullptr);
   for (const Step& step : args_.plan->steps) CGX_RETURN_IF_ERROR(execute(step));
+  stream_fence();
   const Timer timer(stats_.wait_seconds);
   return args_.transport->flush({args_.timeout_ms, "flush"});
 }
@@ -190,6 +215,7 @@ Status Runner::send(const Step& step) {
   const Message& message = args_.plan->messages[step.message];
   stats_.raw_bytes += (message.end - message.begin) * element_bytes_ * step.peers.size();
   stats_.wire_bytes += message.bytes * step.peers.size();
+  if (shared_) stream_fence();
   return args_.transport->send(work_.messages[step.message], message.bytes, step.peers);
 }
 
@@ -261,6 +287,7 @@ Status Runner::split(const Part& part, Work work) {
     scratch.status = {};
     const Range range{std::min(cut(i), part.count), std::min(cut(i + 1), part.count)};
     if (!range.empty()) scratch.status = work(range, scratch);
+    stream_fence();
   });
   for (size_t i = 0; i < parts; ++i) {
     CGX_RETURN_IF_ERROR(std::move(work_.scratch[i].status));
@@ -297,26 +324,40 @@ Status Runner::encode(const Step& step) {
   });
 }
 
+uint8_t* Runner::draft(const Step& step, const Part& part, Range range, Scratch& scratch) {
+  if (!shared_) return block(step.message, part) + bytes_before(part, range.begin);
+  const size_t bytes = bytes_before(part, range.end) - bytes_before(part, range.begin);
+  if (scratch.draft.size() < bytes) scratch.draft.resize(bytes);
+  return scratch.draft.data();
+}
+
+void Runner::publish(const Step& step, const Part& part, Range range, const uint8_t* draft) {
+  if (!shared_) return;
+  const uint64_t begin = bytes_before(part, range.begin);
+  stream_copy(block(step.message, part) + begin, draft, bytes_before(part, range.end) - begin);
+}
+
 Status Runner::encode_range(const Step& step, const Part& part, Range range, Scratch& scratch) {
   const uint64_t count = range.end - range.begin;
-  uint8_t* out = block(step.message, part);
   if (part.raw) {
-    std::memcpy(out + range.begin * element_bytes_, x(part.piece.begin + range.begin),
-                count * element_bytes_);
+    const uint64_t skip = range.begin * element_bytes_;
+    copy_(block(step.message, part) + skip, x(part.piece.begin + range.begin), count * element_bytes_);
     return {};
   }
+  uint8_t* out = draft(step, part, range, scratch);
   const Residual residual{from(part.residual.contribution_before, range.begin),
                           from(part.residual.contribution_after, range.begin)};
-  return cgx::encode(part.segment.spec, dtype_, x(part.piece.begin + range.begin), count,
-                     context(step, part, range.begin, scratch), residual,
-                     out + bytes_before(part, range.begin));
+  CGX_RETURN_IF_ERROR(cgx::encode(part.segment.spec, dtype_, x(part.piece.begin + range.begin), count,
+                                  context(step, part, range.begin, scratch), residual, out));
+  publish(step, part, range, out);
+  return {};
 }
 
 Status Runner::forward(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
   const Timer timer(stats_.encode_seconds);
-  std::memcpy(work_.messages[step.message], work_.messages[step.inputs[0]],
-              args_.plan->messages[step.message].bytes);
+  copy_(work_.messages[step.message], work_.messages[step.inputs[0]],
+        args_.plan->messages[step.message].bytes);
   return {};
 }
 
@@ -330,25 +371,27 @@ Status Runner::decode(const Step& step) {
 Status Runner::decode_range(const Step& step, const Part& part, Range range, Scratch& scratch) {
   const uint8_t* in = block(step.message, part);
   if (part.raw) {
-    std::memcpy(y(part.piece.begin + range.begin), in + range.begin * element_bytes_,
-                (range.end - range.begin) * element_bytes_);
+    copy_out_(y(part.piece.begin + range.begin), in + range.begin * element_bytes_,
+              (range.end - range.begin) * element_bytes_);
     return {};
   }
   const uint64_t tile = dtype_ == DType::kF32 ? part.count : tile_of(part);
   for (uint64_t begin = range.begin; begin < range.end; begin += tile) {
-    CGX_RETURN_IF_ERROR(store_tile(part, in, {begin, std::min(begin + tile, range.end)}, scratch));
+    const Range stored{begin, std::min(begin + tile, range.end)};
+    CGX_RETURN_IF_ERROR(store_tile(part, {in, {0, part.count}}, stored, scratch));
   }
   return {};
 }
 
-// y <- the tile's elements of a piece's block.
-Status Runner::store_tile(const Part& part, const uint8_t* block, Range tile, Scratch& scratch) {
+// y <- the tile's elements.
+Status Runner::store_tile(const Part& part, const Encoded& encoded, Range tile, Scratch& scratch) {
   uint8_t* out = y(part.piece.begin + tile.begin);
   const uint64_t count = tile.end - tile.begin;
   const bool direct = dtype_ == DType::kF32;
   float* values = direct ? reinterpret_cast<float*>(out) : reserve(scratch.values, count);
-  CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, block, part.count, tile.begin, tile.end,
-                                       Into::kAssign, values));
+  const uint64_t first = encoded.range.begin;
+  CGX_RETURN_IF_ERROR(cgx::decode_part(part.segment.spec, dtype_, encoded.block, encoded.range.end - first,
+                                       tile.begin - first, tile.end - first, Into::kAssign, values));
   if (!direct) store_rounded(dtype_, values, count, out);
   return {};
 }
@@ -374,8 +417,10 @@ void Runner::reduce_raw_range(const Step& step, const Part& part, Range range, S
   }
   const bool into_y = step.op == Op::kReduce || step.last;
   RawSum sum{dtype_, args_.op, into_y ? args_.scale : 1, scratch.inputs, nullptr, nullptr};
-  sum.out = (step.op == Op::kReduce ? y(part.piece.begin) : block(step.message, part)) + skip;
-  if (step.last) sum.copy = y(part.piece.begin) + skip;
+  uint8_t* message = step.op == Op::kReduce ? nullptr : block(step.message, part) + skip;
+  sum.out = into_y ? y(part.piece.begin) + skip : message;
+  sum.copy = into_y ? message : nullptr;
+  sum.write_copy = copy_;
   reduce_raw(sum, range.end - range.begin);
 }
 
@@ -394,23 +439,26 @@ Status Runner::reduce_range(const Step& step, const Part& part, Range range, Scr
   const uint64_t length = tile_of(part);
   const bool into_y = step.op == Op::kReduce;
   const bool reads_x = std::find(step.inputs.begin(), step.inputs.end(), kOwnInput) != step.inputs.end();
+  uint8_t* made = into_y ? nullptr : draft(step, part, range, scratch);
   for (uint64_t begin = range.begin; begin < range.end; begin += length) {
     const Range tile{begin, std::min(begin + length, range.end)};
     const uint64_t count = tile.end - tile.begin;
-    uint8_t* out = y(part.piece.begin + begin);
+    uint8_t* into = y(part.piece.begin + begin);
     const bool direct = into_y && !reads_x && dtype_ == DType::kF32;
-    float* sum = direct ? reinterpret_cast<float*>(out) : reserve(scratch.sum, count);
+    float* sum = direct ? reinterpret_cast<float*>(into) : reserve(scratch.sum, count);
     {
       const Timer timer(scratch.stats.decode_seconds);
       CGX_RETURN_IF_ERROR(sum_tile(step, part, tile, scratch, sum));
       if ((into_y || step.last) && args_.scale != 1) scale_by(sum, args_.scale, count);
-      if (into_y && !direct) store_rounded(dtype_, sum, count, out);
+      if (into_y && !direct) store_rounded(dtype_, sum, count, into);
     }
     if (into_y) continue;
     const Timer timer(scratch.stats.encode_seconds);
-    CGX_RETURN_IF_ERROR(encode_tile(step, part, tile, scratch, sum));
-    if (step.last) CGX_RETURN_IF_ERROR(store_tile(part, block(step.message, part), tile, scratch));
+    uint8_t* out = made + (bytes_before(part, begin) - bytes_before(part, range.begin));
+    CGX_RETURN_IF_ERROR(encode_tile(step, part, tile, scratch, sum, out));
+    if (step.last) CGX_RETURN_IF_ERROR(store_tile(part, {out, tile}, tile, scratch));
   }
+  if (!into_y) publish(step, part, range, made);
   return {};
 }
 
@@ -459,7 +507,8 @@ Status Runner::add_own(const Step& step, const Part& part, Range tile, bool firs
   return {};
 }
 
-Status Runner::encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum) {
+Status Runner::encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum,
+                           uint8_t* out) {
   const uint64_t count = tile.end - tile.begin;
   const SegmentResidual& r = part.residual;
   const Residual residual =
@@ -467,7 +516,6 @@ Status Runner::encode_tile(const Step& step, const Part& part, Range tile, Scrat
                 : Residual{from(r.contribution_before, tile.begin), from(r.contribution_after, tile.begin)};
   const CodecSpec& spec = part.segment.spec;
   const BlockContext key = context(step, part, tile.begin, scratch);
-  uint8_t* out = block(step.message, part) + bytes_before(part, tile.begin);
   if (dtype_ == DType::kF32) return cgx::encode(spec, dtype_, sum, count, key, residual, out);
   if (is_sparse(spec)) return encode_sparse_half(part, sum, key, residual, scratch, out);
   encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key,

@@ -44,6 +44,7 @@ struct Workspace {
     std::vector<float> values;
     std::vector<uint16_t> halves;
     SparseScratch sparse;
+    std::vector<uint8_t> draft;  // of a block, before it is copied into shared memory
     std::vector<const void*> inputs;
     RunStats stats;
     Status status;

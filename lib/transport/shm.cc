@@ -43,6 +43,7 @@ class ShmTransport final : public Transport {
   Status join(const TransportConfig& config, uint64_t job_hash, const std::vector<std::string>& names);
 
   Result<uint8_t*> acquire(size_t bytes, const Wait& wait) override;
+  bool is_shared() const override { return true; }
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override;
   Status post(int peer, size_t bytes) override;
   Result<const uint8_t*> receive(int peer, size_t bytes, const Wait& wait) override;

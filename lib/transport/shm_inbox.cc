@@ -3,15 +3,12 @@
 
 #include <cstring>
 
-#include "transport/shm_flush.h"
-
 namespace cgx {
 
 ShmInbox::ShmInbox(const OwnSegment& segment)
     : segment_(segment),
       private_(4),
-      from_(static_cast<size_t>(segment.geometry().size)),
-      flush_(flushing_pays()) {}
+      from_(static_cast<size_t>(segment.geometry().size)) {}
 
 size_t ShmInbox::next_bytes(int peer) const { return from(peer).posted.empty() ? 0 : from(peer).posted[0]; }
 
@@ -40,7 +37,6 @@ Status ShmInbox::accept_fragment(int peer, const PeerSegment& segment, const Shm
   }
   const uint8_t* fragment = segment.lane(segment_.geometry().rank, descriptor.slot - kShmSlots);
   std::memcpy(sender.partial + sender.partial_bytes, fragment, bytes);
-  if (flush_) flush_lines(fragment, bytes);
   acknowledge(peer, descriptor.slot);
   sender.partial_bytes += bytes;
   if (sender.partial_bytes == descriptor.bytes) {
@@ -105,7 +101,6 @@ int ShmInbox::release(const uint8_t* memory) {
       private_.give(memory);
       return -1;
     }
-    if (flush_) flush_lines(memory, held.bytes);
     acknowledge(held.peer, held.slot);
     return held.peer;
   }

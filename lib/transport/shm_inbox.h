@@ -59,7 +59,6 @@ class ShmInbox {
   BufferPool private_;
   std::vector<From> from_;
   std::vector<Held> held_;
-  bool flush_;  // messages leave this core's cache when they have been read
 };
 
 }  // namespace cgx

@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstring>
 
+#include "base/stream_copy.h"
+
 namespace cgx {
 namespace {
 
@@ -108,7 +110,7 @@ bool ShmOutbox::push_fragment(int peer) {
   if (lane_slot >= kShmLaneSlots) return false;
   Queued& queued = to.queue.front();
   const size_t bytes = std::min<size_t>(queued.bytes - queued.pushed, segment_.geometry().lane_slot_bytes());
-  std::memcpy(segment_.lane(peer, lane_slot), messages_[queued.slot].memory + queued.pushed, bytes);
+  stream_copy(segment_.lane(peer, lane_slot), messages_[queued.slot].memory + queued.pushed, bytes);
   queued.pushed += bytes;
   to.busy_slots |= 1u << lane_slot;
   write(peer, {0, queued.bytes, kShmSlots + lane_slot, static_cast<uint32_t>(bytes)});

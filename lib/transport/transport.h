@@ -42,6 +42,8 @@ class Transport {
   // Memory to write a message of `bytes` into (64-byte aligned, bytes > 0). Blocks while the
   // transport's bounded memory is held by peers that have not released earlier messages.
   virtual Result<uint8_t*> acquire(size_t bytes, const Wait& wait) = 0;
+  // True where that memory is what peers read: best written once, by stream_copy().
+  virtual bool is_shared() const { return false; }
   // Sends a message written into acquire()d memory to each of `peers`. Does not wait for them. The
   // sender may still read the message until it calls release(message), which it must.
   virtual Status send(uint8_t* message, size_t bytes, std::span<const int> peers) = 0;

@@ -1,0 +1,17 @@
+// Copying into memory that another core reads next: past this core's own caches where the CPU has stores
+// for that. Lines that a peer holds then need not be fetched back before they are written, which on
+// cores without a common cache is most of the time of a copy (docs/BENCHMARKS.md).
+#pragma once
+
+#include <cstddef>
+
+namespace cgx {
+
+using Copy = void (*)(void* to, const void* from, size_t bytes);
+
+// memcpy, as a function that can be pointed at.
+void plain_copy(void* to, const void* from, size_t bytes);
+// memcpy, complete before any later store of this thread is seen.
+void stream_copy(void* to, const void* from, size_t bytes);
+
+}  // namespace cgx
