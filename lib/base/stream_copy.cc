@@ -34,12 +34,14 @@ void stream_copy(void* to, const void* from, size_t bytes) {
     }
   }
   std::memcpy(out + i, in + i, bytes - i);
-  _mm_sfence();
 }
+
+void stream_fence() { _mm_sfence(); }
 
 #else
 
 void stream_copy(void* to, const void* from, size_t bytes) { plain_copy(to, from, bytes); }
+void stream_fence() {}
 
 #endif
 

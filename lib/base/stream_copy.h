@@ -11,7 +11,8 @@ using Copy = void (*)(void* to, const void* from, size_t bytes);
 
 // memcpy, as a function that can be pointed at.
 void plain_copy(void* to, const void* from, size_t bytes);
-// memcpy, complete before any later store of this thread is seen.
+// memcpy; other threads and processes must not be told of it before stream_fence().
 void stream_copy(void* to, const void* from, size_t bytes);
+void stream_fence();
 
 }  // namespace cgx

@@ -111,6 +111,7 @@ bool ShmOutbox::push_fragment(int peer) {
   Queued& queued = to.queue.front();
   const size_t bytes = std::min<size_t>(queued.bytes - queued.pushed, segment_.geometry().lane_slot_bytes());
   stream_copy(segment_.lane(peer, lane_slot), messages_[queued.slot].memory + queued.pushed, bytes);
+  stream_fence();
   queued.pushed += bytes;
   to.busy_slots |= 1u << lane_slot;
   write(peer, {0, queued.bytes, kShmSlots + lane_slot, static_cast<uint32_t>(bytes)});
