@@ -87,8 +87,8 @@ void add_allreduce_flags(po::options_description& table, Options& options, Raw& 
       ("op,o", po::value(&raw.op)->default_value("sum"), "sum or avg")  //
       ("baseline", po::value(&options.baselines)->composing(),
        "gloo, gloo16 (behind a 16-bit hook), openmpi, memcpy (every rank copies the tensor once) or a codec "
-       "spec; repeat for more")                                                                 //
-      ("transport", po::value(&options.transport)->default_value("auto"), "shm, gloo or auto")  //
+       "spec; repeat for more")                                                                      //
+      ("transport", po::value(&options.transport)->default_value("auto"), "shm, tcp, gloo or auto")  //
       ("algorithm", po::value(&options.algorithm)->default_value("auto"),
        "scatter_gather, ring, allgather or auto")  //
       ("interface", po::value(&options.interface_name),
@@ -180,7 +180,7 @@ void finish(Options& options, const Raw& raw) {
   options.warm_cache = raw.cache == "warm";
   if (!raw.rank.empty()) options.rank = parse_rank(raw.rank);
   // Namespaces share the host's memory: only sockets see the link between them.
-  if (!options.launch_prefix.empty() && options.transport == "auto") options.transport = "gloo";
+  if (!options.launch_prefix.empty() && options.transport == "auto") options.transport = "tcp";
 }
 
 }  // namespace

@@ -178,10 +178,10 @@ typedef struct cgx_config {
   cgx_store* store;      /* NULL: from the environment. Must outlive the communicator */
   const char* job;       /* names this communicator in the store and in shared memory; every communicator
                             of a store needs its own. NULL: CGX_JOB, or "cgx" */
-  const char* transport; /* "shm", "gloo", "local" (ranks as threads), NULL or "auto": shm when all ranks share a host,
-                            else gloo */
+  const char* transport; /* "shm", "tcp", "gloo", "local" (ranks as threads), NULL or "auto": shm when all ranks share a
+                            host, else tcp */
   const char* algorithm; /* "scatter_gather", "ring", "allgather"; NULL or "auto": by the specs */
-  const char* interface_name; /* network interface of the gloo transport; NULL: CGX_SOCKET_IFNAME, else by the host's address */
+  const char* interface_name; /* network interface of tcp and gloo; NULL: CGX_SOCKET_IFNAME, else by the host's address */
   int64_t timeout_ms;    /* longest time without progress of a peer, in start-up and in collectives; 0: CGX_TIMEOUT_MS, else 300000 */
   uint64_t seed;         /* of the random bits; the same on all ranks */
   uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: 262144 */
@@ -204,7 +204,7 @@ CGX_API void cgx_comm_destroy(cgx_comm* comm);
 CGX_API cgx_status cgx_comm_abort(cgx_comm* comm, const char* reason);
 CGX_API int cgx_comm_rank(const cgx_comm* comm);
 CGX_API int cgx_comm_size(const cgx_comm* comm);
-/* "shm", "gloo", "local". Static. */
+/* "shm", "tcp", "gloo", "local". Static. */
 CGX_API const char* cgx_comm_transport(const cgx_comm* comm);
 
 /* One span of a tensor and how it travels. */

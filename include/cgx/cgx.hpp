@@ -307,7 +307,7 @@ class Communicator {
 
   int rank() const { return cgx_comm_rank(get()); }
   int size() const { return cgx_comm_size(get()); }
-  // "shm", "gloo" or "local".
+  // "shm", "tcp", "gloo" or "local".
   std::string transport() const { return cgx_comm_transport(get()); }
 
   void allreduce(const Args& args) {

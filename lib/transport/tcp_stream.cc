@@ -11,7 +11,7 @@ namespace {
 
 // Of one system call. More bytes only cost cache: what was copied first is gone when its CRC is made.
 constexpr size_t kMaxVectors = 64;
-constexpr size_t kMaxCallBytes = 512 << 10;
+constexpr size_t kMaxCallBytes = 256 << 10;
 
 }  // namespace
 

@@ -79,7 +79,7 @@ Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const T
   }
   if (name.empty() || name == "auto") {
     CGX_ASSIGN_OR_RETURN(const bool same_host, ranks_share_a_host(config));
-    name = same_host ? "shm" : "gloo";
+    name = same_host ? "shm" : "tcp";
   }
   for (const TransportEntry& entry : kTransports) {
     if (name == entry.name) return entry.open(filled(config));

@@ -22,7 +22,7 @@ struct TransportEntry {
 
 std::span<const TransportEntry> transports();
 
-// Opens the transport of that name. "auto" or "": shm when all ranks share a host, gloo otherwise.
+// Opens the transport of that name. "auto" or "": shm when all ranks share a host, tcp otherwise.
 // Collective: returns when every rank has come, or says who has not.
 Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const TransportConfig& config);
 
