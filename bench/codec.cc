@@ -1,16 +1,14 @@
-// Encode and decode of one thread, with a memcpy of the same elements in the same rounds: absolute times
-// drift with the machine's other load, ratios taken side by side do not.
+// The tables of codecs: those that were asked for, or all of them with the floors that the project holds them
+// to.
 #include "codec.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
+#include <cmath>
+#include <list>
 
-#include "accuracy.h"
-#include "contender.h"
-#include "data.h"
+#include "codec_run.h"
 #include "report.h"
 
 namespace cgx::bench {
@@ -18,155 +16,168 @@ namespace {
 
 using json = nlohmann::json;
 
-enum Work { kEncode, kDecode, kCopy, kWorks };
-
-class CodecRun {
- public:
-  CodecRun(const Options& options, const std::vector<Buffer>& tensors, const std::string& spec)
-      : options_(options),
-        tensors_(tensors),
-        codec_(make_codec(spec)),
-        bytes_(tensors[0].bytes()),
-        count_(bytes_ / dtype_bytes(options.dtype)) {
-    require_ok(cgx_codec_encoded_bytes(codec_.get(), options.dtype, count_, &block_bytes_), spec);
-    for (size_t b = 0; b < tensors_.size(); ++b) {
-      blocks_.emplace_back(block_bytes_);
-      decoded_.emplace_back(std::max(count_ * sizeof(float), bytes_));
-      encode(b, 0);
-    }
-  }
-
-  json measure() {
-    for (int w = 0; w < options_.warmup; ++w) {
-      for (int work = 0; work < kWorks; ++work) timed(static_cast<Work>(work));
-    }
-    std::vector<double> times[kWorks];
-    for (int round = 0; round < options_.rounds; ++round) {
-      for (int k = 0; k < kWorks; ++k) {
-        const auto work = static_cast<Work>((k + round) % kWorks);
-        double sum = 0;
-        for (int i = 0; i < options_.iterations; ++i) sum += timed(work);
-        times[work].push_back(sum / options_.iterations);
-      }
-    }
-    const Accuracy accuracy = check();
-    const bool checked = options_.checks > 0;
-    json row = {{"size_bytes", bytes_},
-                {"count", count_},
-                {"type", dtype_name(options_.dtype)},
-                {"codec", cgx_codec_spec(codec_.get())},
-                {"unbiased", cgx_codec_unbiased(codec_.get()) != 0},
-                {"encoded_bytes", block_bytes_},
-                {"ratio", static_cast<double>(bytes_) / static_cast<double>(block_bytes_)},
-                {"cache", options_.warm_cache ? "warm" : "cold"}};
-    const char* const names[kWorks] = {"encode", "decode", "memcpy"};
-    for (int work = 0; work < kWorks; ++work) {
-      const std::string name = names[work];
-      row[name + "_us"] = median(times[work]);
-      row[name + "_GBps"] = static_cast<double>(bytes_) / median(times[work]) / 1000;
-    }
-    row["encode_over_memcpy"] = ratio(times[kCopy], times[kEncode]);
-    row["decode_over_memcpy"] = ratio(times[kCopy], times[kDecode]);
-    row["wrong"] = checked ? json(accuracy.wrong) : json(nullptr);
-    row["nmse"] = checked ? json(accuracy.nmse()) : json(nullptr);
-    row["bias_z"] = checked ? json(accuracy.bias_z()) : json(nullptr);
-    return row;
-  }
-
- private:
-  void encode(size_t b, uint32_t operation) {
-    const cgx_random_key key = {options_.seed, operation, 0, 0};
-    require_ok(cgx_codec_encode(codec_.get(), options_.dtype, tensors_[b].data(), count_, &key,
-                                blocks_[b].data(), block_bytes_),
-               "encode");
-  }
-  void decode(size_t b) {
-    require_ok(cgx_codec_decode(codec_.get(), options_.dtype, blocks_[b].data(), block_bytes_, count_,
-                                static_cast<float*>(decoded_[b].data())),
-               "decode");
-  }
-
-  double timed(Work work) {
-    const size_t b = turn_++ % tensors_.size();
-    const auto start = std::chrono::steady_clock::now();
-    switch (work) {
-      case kEncode:
-        encode(b, static_cast<uint32_t>(turn_));
-        break;
-      case kDecode:
-        decode(b);
-        break;
-      default:
-        std::memcpy(decoded_[b].data(), tensors_[b].data(), bytes_);
-        break;
-    }
-    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-  }
-
-  static double ratio(const std::vector<double>& numerator, const std::vector<double>& denominator) {
-    std::vector<double> ratios;
-    for (size_t r = 0; r < numerator.size(); ++r) ratios.push_back(numerator[r] / denominator[r]);
-    return median(ratios);
-  }
-
-  Accuracy check() {
-    Accuracy accuracy;
-    if (options_.checks == 0) return accuracy;
-    const DeclaredBound bound(cgx_codec_spec(codec_.get()), options_.dtype);
-    const uint64_t span = bound.granule() == 0 ? count_ : 1 << 20;
-    for (int c = 0; c < options_.checks; ++c) {
-      const size_t b = static_cast<size_t>(c) % tensors_.size();
-      encode(b, 1000000 + static_cast<uint32_t>(c));
-      decode(b);
-      for (uint64_t at = 0; at < count_; at += span)
-        check_span(bound, b, at, std::min(span, count_ - at), accuracy);
-    }
-    return accuracy;
-  }
-
-  void check_span(const DeclaredBound& bound, size_t b, uint64_t first, uint64_t count, Accuracy& accuracy) {
-    Expected expected;
-    expected.exact.resize(count);
-    to_doubles(options_.dtype,
-               static_cast<const char*>(tensors_[b].data()) + first * dtype_bytes(options_.dtype),
-               expected.exact);
-    for (const double x : expected.exact) expected.bound.push_back({x, x});
-    bound.widen(expected.bound);
-    std::vector<double> result(count);
-    to_doubles(CGX_FLOAT32, static_cast<const float*>(decoded_[b].data()) + first, result);
-    accuracy.add(result, expected);
-  }
-
-  const Options& options_;
-  const std::vector<Buffer>& tensors_;
-  CodecPtr codec_;
-  uint64_t bytes_, count_;
-  uint64_t block_bytes_ = 0;
-  std::vector<Buffer> blocks_, decoded_;
-  uint64_t turn_ = 0;
+// A row's value must be `bound` or more; of a cost, or less.
+struct Floor {
+  const char* field;
+  const char* title;
+  double bound;
+  bool at_most = false;
 };
 
-std::vector<Buffer> make_tensors(const Options& options, const Source& source, uint64_t bytes) {
-  const int buffers = options.warm_cache ? 1 : rotation(bytes);
-  std::vector<Buffer> out;
-  for (int b = 0; b < buffers; ++b) {
-    out.emplace_back(bytes);
-    source.fill(0, b, 0, bytes / dtype_bytes(options.dtype), options.dtype, out.back().data());
+// A line of the table.
+struct Subject {
+  std::string spec;
+  cgx_dtype dtype = CGX_FLOAT32;
+  int base = -1;  // the line that its speed is compared with, an element
+  std::vector<Floor> warm = {}, cold = {};
+};
+
+// A size, and whether its buffers stay in the cache.
+struct Pass {
+  uint64_t count;
+  bool warm;
+  int iterations;
+};
+
+constexpr Floor kFeedback = {"feedback_cost", "ef", 0.35, true};
+constexpr Floor kAddWarm = {"decode_add_over_memcpy", "add", 0.8};
+constexpr Floor kAddCold = {"decode_add_over_memcpy", "add", 0.85};
+
+Floor encode_floor(double bound) { return {"encode_over_memcpy", "enc", bound}; }
+
+// Every codec in every width and for every type of input, as docs/BENCHMARKS.md holds them to.
+std::vector<Subject> all_with_floors() {
+  std::vector<Subject> all = {{.spec = "none"}, {.spec = "cast:fp16"}, {.spec = "cast:bf16"}};
+  const auto add = [&](const std::string& spec, double warm) {
+    const int base = static_cast<int>(all.size());
+    all.push_back({spec,
+                   CGX_FLOAT32,
+                   -1,
+                   {encode_floor(warm), kAddWarm, kFeedback},
+                   {encode_floor(0.8), kAddCold, kFeedback}});
+    for (const cgx_dtype half : {CGX_FLOAT16, CGX_BFLOAT16}) {
+      const std::vector<Floor> floors = {{"encode_over_base", "enc/fp32", 1.0}};
+      all.push_back({spec, half, base, floors, floors});
+    }
+    return base;
+  };
+  add("natural", 0.4);
+  add("natural8", 0.4);
+  for (const std::string name : {"maxmin", "dither", "natdither"}) {
+    const int base = add(name + ":bits=4", 0.25);
+    for (const int bits : {1, 2, 3, 5, 6, 7, 8}) {
+      const std::string spec = fmt::format("{}:bits={}", name, bits);
+      cgx_codec* codec = nullptr;
+      if (cgx_codec_create(spec.c_str(), &codec) != CGX_OK) continue;  // it has no such width
+      cgx_codec_destroy(codec);
+      const double least = bits == 1 || bits == 2 || bits == 8 ? 0.7 : 0.5;
+      const std::vector<Floor> floors = {{"encode_over_base", "enc/4bits", least},
+                                         {"decode_add_over_base", "add/4bits", least}};
+      all.push_back({spec, CGX_FLOAT32, base, floors, floors});
+    }
   }
-  return out;
+  all.push_back({"topk:ratio=0.01", CGX_FLOAT32, -1, {}, {{"encode_over_nth_element", "nth", 15}}});
+  all.push_back({.spec = "randk:ratio=0.01"});
+  return all;
 }
 
-void print(const std::vector<Column>& columns, const json& row, const std::string& name) {
-  const auto number = [&](const char* key) {
-    return row[key].is_null() ? std::string("-") : short_number(row[key].get<double>());
+void judge(const std::vector<Floor>& floors, json& row) {
+  row["floors"] = json::object();
+  row["missed"] = json::array();
+  for (const Floor& floor : floors) {
+    row["floors"][floor.field] = floor.bound;
+    const double value = row[floor.field].is_null() ? NAN : row[floor.field].get<double>();
+    const bool holds = floor.at_most ? value <= floor.bound : value >= floor.bound;
+    if (!holds) {
+      row["missed"].push_back(
+          fmt::format("{} {:.2f} {} {}", floor.title, value, floor.at_most ? ">" : "<", floor.bound));
+    }
+  }
+}
+
+std::vector<json> measure(const Options& options, const Source& source, const Pass& pass,
+                          const std::vector<Subject>& subjects) {
+  std::list<Tensors> tensors;
+  const auto tensors_of = [&](cgx_dtype dtype) -> Tensors& {
+    for (Tensors& t : tensors) {
+      if (t.dtype == dtype) return t;
+    }
+    return tensors.emplace_back(source, dtype, pass.count, pass.warm);
   };
-  print_row(columns,
-            {std::to_string(row["size_bytes"].get<uint64_t>()), std::to_string(row["count"].get<uint64_t>()),
-             row["type"], name, number("encode_us"), number("encode_GBps"), number("decode_us"),
-             number("decode_GBps"), number("memcpy_GBps"), number("encode_over_memcpy"),
-             number("decode_over_memcpy"),
-             row["wrong"].is_null() ? "N/A" : std::to_string(row["wrong"].get<uint64_t>()), number("ratio"),
-             std::to_string(row["encoded_bytes"].get<uint64_t>()), number("nmse"), number("bias_z")});
+  std::list<CodecRun> made;
+  std::vector<CodecRun*> runs;
+  for (const Subject& subject : subjects) {
+    runs.push_back(&made.emplace_back(options, tensors_of(subject.dtype), subject.spec));
+  }
+  for (int round = -options.warmup; round < options.rounds; ++round) {
+    for (size_t i = 0; i < runs.size(); ++i) {
+      const size_t turn = (i + static_cast<size_t>(round + options.warmup)) % runs.size();
+      runs[turn]->round(pass.iterations, round >= 0);
+    }
+  }
+  std::vector<json> rows;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Subject& subject = subjects[i];
+    json row = runs[i]->row();
+    row["name"] = subject.spec;
+    row["base"] = row["encode_over_base"] = row["decode_add_over_base"] = nullptr;
+    if (subject.base >= 0) {
+      const auto base = static_cast<size_t>(subject.base);
+      row["base"] = fmt::format("{} of {}", subjects[base].spec, dtype_name(subjects[base].dtype));
+      row["encode_over_base"] = runs[i]->speed_over(*runs[base], CodecRun::kEncode);
+      row["decode_add_over_base"] = runs[i]->speed_over(*runs[base], CodecRun::kAdd);
+    }
+    judge(pass.warm ? subject.warm : subject.cold, row);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+std::string floors_cell(const json& row) {
+  if (row["floors"].empty()) return "";
+  std::string missed;
+  for (const json& one : row["missed"]) missed += (missed.empty() ? "" : ", ") + one.get<std::string>();
+  return missed.empty() ? "PASS" : missed;
+}
+
+void print(const std::vector<Column>& columns, const json& row) {
+  std::vector<std::string> cells = {std::to_string(row["size_bytes"].get<uint64_t>()), row["cache"],
+                                    row["type"], row["name"]};
+  for (const char* field :
+       {"encode_GBps", "encode_feedback_GBps", "decode_GBps", "decode_add_GBps", "memcpy_GBps",
+        "encode_over_memcpy", "decode_over_memcpy", "decode_add_over_memcpy", "feedback_cost",
+        "encode_over_base", "decode_add_over_base", "encode_over_nth_element", "ratio"}) {
+    cells.push_back(row[field].is_null() ? "-" : short_number(row[field].get<double>()));
+  }
+  cells.push_back(std::to_string(row["encoded_bytes"].get<uint64_t>()));
+  cells.push_back(row["wrong"].is_null() ? "N/A" : std::to_string(row["wrong"].get<uint64_t>()));
+  for (const char* field : {"nmse", "bias_z"}) {
+    cells.push_back(row[field].is_null() ? "-" : short_number(row[field].get<double>()));
+  }
+  cells.push_back("  " + floors_cell(row));
+  print_row(columns, cells);
+}
+
+std::vector<Column> columns_for(const std::vector<Subject>& subjects) {
+  size_t width = 5;
+  for (const Subject& subject : subjects) width = std::max(width, subject.spec.size());
+  return {
+      {"size", "(B)", 9},         {"cache", "", 5},         {"type", "", 8},         {"codec", "", width},
+      {"encode", "(GB/s)", 7},    {"with ef", "(GB/s)", 7}, {"decode", "(GB/s)", 7}, {"dec+add", "(GB/s)", 7},
+      {"memcpy", "(GB/s)", 7},    {"enc/cpy", "", 7},       {"dec/cpy", "", 7},      {"add/cpy", "", 7},
+      {"ef cost", "(of enc)", 8}, {"enc/base", "", 8},      {"add/base", "", 8},     {"enc/nth", "", 7},
+      {"ratio", "", 6},           {"block", "(B)", 9},      {"#wrong", "", 6},       {"NMSE", "", 8},
+      {"bias z", "", 8},          {"floors", "", 8}};
+}
+
+std::vector<Pass> passes_of(const Options& options) {
+  // In L2: as many calls as take about a millisecond, for the clock's sake.
+  if (options.floors) return {{65536, true, 64}, {16 << 20, false, 1}};
+  std::vector<Pass> passes;
+  for (const uint64_t bytes : sizes(options)) {
+    passes.push_back({bytes / dtype_bytes(options.dtype), options.warm_cache, options.iterations});
+  }
+  return passes;
 }
 
 }  // namespace
@@ -175,40 +186,40 @@ int run_codec(const Options& options) {
   if (!options.cpu_path.empty() && cgx_set_cpu_path(options.cpu_path.c_str()) != CGX_OK) {
     throw UsageError(cgx_last_error());
   }
-  size_t name_width = 5;
-  for (const std::string& spec : options.codecs) {
-    make_codec(spec);
-    name_width = std::max(name_width, spec.size());
+  std::vector<Subject> subjects;
+  if (options.floors) subjects = all_with_floors();
+  for (size_t i = 0; i < options.codecs.size() && !options.floors; ++i) {
+    subjects.push_back({.spec = options.codecs[i], .dtype = options.dtype});
   }
-  const std::vector<uint64_t> all_sizes = sizes(options);
+  for (const Subject& subject : subjects) make_codec(subject.spec);
   const Source source(options.data, options.seed);
   const json machine = environment(options);
   fmt::print(
-      "# cgx-bench {} codec: one thread, cache {}, {} rounds of {} iterations after {} of warm-up, data {}, "
-      "cpu path {}\n",
-      cgx_version_string(), options.warm_cache ? "warm" : "cold", options.rounds, options.iterations,
-      options.warmup, options.data, options.cpu_path.empty() ? "best" : options.cpu_path);
+      "# cgx-bench {} codec: one thread, all lines in the same {} rounds after {} of warm-up, data {}, cpu "
+      "path "
+      "{}\n# ratios are medians over rounds; base: the same codec with 4 bits, for fp16 and bf16 the same "
+      "with "
+      "fp32, an element\n",
+      cgx_version_string(), options.rounds, options.warmup, options.data,
+      options.cpu_path.empty() ? "best" : options.cpu_path);
   print_environment(machine);
-  const std::vector<Column> columns = {
-      {"size", "(B)", 12},     {"count", "(elements)", 12}, {"type", "", 8},       {"codec", "", name_width},
-      {"encode", "(us)", 9},   {"encode", "(GB/s)", 8},     {"decode", "(us)", 9}, {"decode", "(GB/s)", 8},
-      {"memcpy", "(GB/s)", 8}, {"enc/cpy", "", 8},          {"dec/cpy", "", 8},    {"#wrong", "", 7},
-      {"ratio", "", 7},        {"block bytes", "(B)", 11},  {"NMSE", "", 9},       {"bias z", "", 9}};
+  const std::vector<Column> columns = columns_for(subjects);
   print_header(columns);
   json rows = json::array();
-  uint64_t wrong = 0;
-  for (const uint64_t bytes : all_sizes) {
-    const std::vector<Buffer> tensors = make_tensors(options, source, bytes);
-    for (const std::string& spec : options.codecs) {
-      json row = CodecRun(options, tensors, spec).measure();
-      row["name"] = spec;
-      print(columns, row, spec);
+  uint64_t wrong = 0, judged = 0, missed = 0;
+  for (const Pass& pass : passes_of(options)) {
+    for (json& row : measure(options, source, pass, subjects)) {
+      print(columns, row);
       wrong += row["wrong"].is_null() ? 0 : row["wrong"].get<uint64_t>();
+      judged += row["floors"].size();
+      missed += row["missed"].size();
       rows.push_back(std::move(row));
     }
   }
   fmt::print("# Out of bounds values : {} {}\n", wrong, wrong == 0 ? "OK" : "FAILED");
-  write_json(options, machine, rows, {{"out_of_bounds", wrong}});
+  if (judged > 0) fmt::print("# Floors : {} of {} hold\n", judged - missed, judged);
+  write_json(options, machine, rows,
+             {{"out_of_bounds", wrong}, {"floors_judged", judged}, {"floors_missed", missed}});
   return wrong == 0 ? 0 : 1;
 }
 

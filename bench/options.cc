@@ -76,9 +76,12 @@ po::options_description shared_table(Options& options, Raw& raw) {
   return table;
 }
 
-void add_codec_flags(po::options_description& table, Raw& raw) {
+void add_codec_flags(po::options_description& table, Options& options, Raw& raw) {
   table.add_options()("cache", po::value(&raw.cache)->default_value("cold"),
-                      "cold: buffers rotate; warm: one buffer");
+                      "cold: buffers rotate; warm: one buffer")  //
+      ("floors", po::bool_switch(&options.floors),
+       "every codec, width and type, 256 KiB in L2 and 64 MiB from memory, and whether each reaches its "
+       "floor");
 }
 
 void add_allreduce_flags(po::options_description& table, Options& options, Raw& raw) {
@@ -200,7 +203,7 @@ Options parse_options(int argc, char** argv) {
     add_size_flags(visible, options, raw);
   }
   if (options.mode == Mode::kCodec) {
-    add_codec_flags(visible, raw);
+    add_codec_flags(visible, options, raw);
     all.add(visible);
   } else {
     add_allreduce_flags(visible, options, raw);
@@ -234,6 +237,7 @@ std::string general_help() {
          "outside its codec's bound, replicas that differ, an error); 2 a wrong command line.\n\n"
          "  cgx-bench allreduce -g 2 -b 64M --codec maxmin:bits=4 --codec none --baseline gloo\n"
          "  cgx-bench codec -b 1M -e 64M -f 8 --codec natural --codec maxmin:bits=4\n"
+         "  cgx-bench codec --floors\n"
          "  scripts/netns run --ranks 2 --rate 1gbit -- cgx-bench allreduce -n 1 -b 64M --baseline gloo\n";
 }
 

@@ -41,6 +41,7 @@ struct Options {
   std::string data = "random";  // or a .npy file
   std::string cpu_path;         // "": the best one
   bool warm_cache = false;      // codec: one buffer instead of rotating ones
+  bool floors = false;          // codec: the whole table, with what each line must reach
   std::string json_path;
 
   std::string model = "resnet50";  // layers

@@ -46,8 +46,11 @@ class Codec(unittest.TestCase):
         self.assertGreaterEqual(len(document["rows"]), 9 + len(MORE_SPECS) - 2)
         self.assertEqual(document["out_of_bounds"], 0)
         for row in document["rows"]:
-            for field in ("encode_GBps", "decode_GBps", "memcpy_GBps", "encode_over_memcpy", "decode_over_memcpy"):
+            for field in ("encode_GBps", "decode_GBps", "decode_add_GBps", "memcpy_GBps", "encode_over_memcpy",
+                          "decode_over_memcpy", "decode_add_over_memcpy"):
                 self.assertGreater(row[field], 0, row["codec"])
+            if row["feedback_cost"] is None:
+                self.assertTrue(row["no_feedback"], row["codec"])
             self.assertEqual(row["wrong"], 0, row["codec"])
             self.assertAlmostEqual(row["ratio"], row["size_bytes"] / row["encoded_bytes"])
             self.assertLessEqual(row["encoded_bytes"], row["size_bytes"])
@@ -80,6 +83,20 @@ class Codec(unittest.TestCase):
             self.assertEqual(document["out_of_bounds"], 0)
         document, _ = run("codec", "-b", "32K", "--cpu", "scalar", "--cache", "warm", *QUICK, "--codec", "natural")
         self.assertEqual(document["rows"][0]["cache"], "warm")
+
+    def test_top_k_is_measured_beside_nth_element(self):
+        document, _ = run("codec", "-b", "1M", *QUICK, "--codec", "topk:ratio=0.01", "--codec", "topk|natural")
+        self.assertGreater(document["rows"][0]["encode_over_nth_element"], 0)
+        self.assertIsNone(document["rows"][1]["encode_over_nth_element"])
+
+    def test_the_table_of_floors_has_every_width_and_says_what_is_missed(self):
+        document, text = run("codec", "--floors", "--rounds", "1", "-w", "0", "-c", "0", "--data", GRADIENTS)
+        self.assertEqual(len({(r["name"], r["type"], r["cache"]) for r in document["rows"]}), len(document["rows"]))
+        for bits in range(1, 9):
+            self.assertIn(f"maxmin:bits={bits}", [row["name"] for row in document["rows"]])
+        judged = sum(len(row["floors"]) for row in document["rows"])
+        missed = sum(len(row["missed"]) for row in document["rows"])
+        self.assertIn(f"# Floors : {judged - missed} of {judged} hold", text)
 
     def test_data_can_come_from_a_file(self):
         with tempfile.NamedTemporaryFile(suffix=".npy") as file:
