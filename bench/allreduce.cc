@@ -145,7 +145,7 @@ class Table {
                                               : json(static_cast<double>(row.raw_bytes) /
                                                      static_cast<double>(row.wire_bytes))},
                 {"speedup_over", json::object()}};
-    one["wrong"] = checked && entry.kind != Kind::kGloo16 ? json(row.accuracy.wrong) : json(nullptr);
+    one["wrong"] = checked && declares_bound(entry) ? json(row.accuracy.wrong) : json(nullptr);
     one["nmse"] = checked ? json(row.accuracy.nmse()) : json(nullptr);
     one["bias_z"] = checked ? json(row.accuracy.bias_z()) : json(nullptr);
     one["replicas_identical"] = checked ? json(row.replicas_identical) : json(nullptr);

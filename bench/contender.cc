@@ -145,6 +145,10 @@ std::unique_ptr<Contender> make_copy(const Options& options) {
   return std::make_unique<CopyContender>(options.dtype);
 }
 
+bool declares_bound(const Entry& entry) {
+  return entry.kind != Kind::kGloo16 && !entry.spec.starts_with("auto");
+}
+
 std::vector<Entry> entries(const Options& options) {
   std::vector<Entry> out;
   for (const std::string& name : options.baselines) {

@@ -65,5 +65,7 @@ struct Entry {
   bool call_a_layer = false;  // in mode layers; else a call is a bucket
 };
 std::vector<Entry> entries(const Options& options);
+// Not a 16-bit ring, whose every hop rounds, nor a codec that the library chooses.
+bool declares_bound(const Entry& entry);
 
 }  // namespace cgx::bench

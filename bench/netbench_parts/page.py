@@ -1,0 +1,452 @@
+"""docs/BENCHMARKS.md from the JSON beside it: no figure is ever copied by hand."""
+
+import math
+import re
+import statistics
+
+from .judge import bytes_text, control_outside, table, worst
+from .plan import AUTO, FOUR_BITS, MODELS, TOPK
+
+NAMES = {
+    "gloo": "Gloo",
+    "gloo16": "Gloo, 16-bit hook",
+    "openmpi": "Open MPI",
+    "memcpy": "one memcpy",
+    "none": "cgx, uncompressed",
+    "cast:bf16": "cgx, bf16",
+    "maxmin:bits=2": "cgx, 2 bits",
+    "maxmin:bits=4": "cgx, 4 bits",
+    "maxmin:bits=8": "cgx, 8 bits",
+    "natural": "cgx, natural",
+    "natural8": "cgx, natural8",
+    "topk:ratio=0.01": "cgx, top-k 1 %",
+    "auto": "cgx, automatic",
+}
+
+
+def rate_mbps(rate):
+    match = re.fullmatch(r"([\d.]+)([kmg])bit", rate)
+    return float(match[1]) * {"k": 1e-3, "m": 1, "g": 1e3}[match[2]] if match else None
+
+
+def name_of(name):
+    spec, comma, rest = name.partition(", ")
+    return NAMES.get(spec, f"cgx, `{spec}`") + comma + rest
+
+
+def time_text(us):
+    return f"{us / 1e6:.2f} s" if us >= 1e6 else f"{us / 1e3:.3g} ms" if us >= 1e3 else f"{us:.3g} us"
+
+
+def number(value, digits=3):
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def markdown(header, rows):
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
+
+
+def break_even(figures, name=FOUR_BITS, over="none"):
+    """Mb/s at which the codec stops paying against cgx without one; None if it always pays up to the fastest link."""
+    points = []
+    for step in figures.steps("sweep"):
+        ratio = rate_mbps(step["link"]) and figures.ratio(step, name, over)
+        if ratio:
+            points.append((rate_mbps(step["link"]), ratio.median))
+    points.sort()
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if y0 >= 1 > y1:
+            return math.exp(math.log(x0) + (math.log(x1) - math.log(x0)) * math.log(y0) / (math.log(y0) - math.log(y1)))
+    return None
+
+
+class Page:
+    def __init__(self, figures, pictures):
+        self.figures, self.pictures = figures, pictures
+        self.lines = []
+
+    def say(self, *lines):
+        self.lines.extend(lines)
+
+    def text(self, picture_directory):
+        self.directory = picture_directory
+        self.head()
+        self.table()
+        self.picture("bandwidth", "Speed against the link's rate")
+        self.break_even()
+        self.picture("size", "Speed against size")
+        for section, label in (
+            ("1g", "n=2"),
+            ("1g", "n=4"),
+            ("10g", "n=2"),
+            ("10g", "n=4"),
+            ("loopback", "n=2"),
+            ("loopback", "n=4"),
+            ("shm", "large"),
+        ):
+            self.allreduce(section, label)
+        self.latency()
+        self.crowd()
+        self.layers()
+        self.codecs()
+        self.training()
+        self.tail()
+        return "\n".join(self.lines).rstrip() + "\n"
+
+    def head(self):
+        sections = self.figures.sections
+        quick = any(section["quick"] for section in sections.values())
+        dates = sorted({section["date"] for section in sections.values()})
+        env = next(iter(sections.values()))["environment"] if sections else {}
+        self.say(
+            "# Benchmarks",
+            "",
+            "<!-- Made by bench/netbench from docs/benchmarks/*.json. Do not edit: run it again. -->",
+            "",
+        )
+        if quick:
+            self.say("**A quick run: it shows that everything works. Its figures mean nothing.**", "")
+        caches = ", ".join(f"{name} {size}" for name, size in env.get("caches", {}).items())
+        self.say(
+            f"Measured {' and '.join(dates)} with `bench/netbench` on {env.get('cores')} cores of {env.get('cpu')} ({', '.join(env.get('instructions', []))}; {caches}; "
+            f"{env.get('memory_GiB')} GiB), {env.get('kernel')}; {env.get('cgx')} at {env.get('commit')}, Gloo {env.get('libgloo-dev')}, "
+            f"Open MPI {env.get('openmpi-bin')}, PyTorch {env.get('torch')}.",
+            "",
+            "Contenders take turns within every round; a ratio is the median of the rounds' ratios, with quartiles in brackets. Every rank is a process; data "
+            "are random normal numbers and differ between ranks; buffers rotate so that caches are no warmer than in use. Links are network namespaces whose "
+            "two directions are limited by token buckets (`scripts/netns`); everybody uses TCP with cubic. Every row's result was compared with the exact one: "
+            "NMSE is |error|²/|exact|², no element was outside its codec's declared bound unless a row says so, and all replicas were identical.",
+            "",
+        )
+        self.controls()
+
+    def controls(self):
+        controls = self.figures.controls()
+        outside = [
+            (section, step["label"], bytes_text(size), ratio)
+            for section, content in self.figures.sections.items()
+            for step in content["steps"]
+            for size, ratio in control_outside(self.figures, step)
+        ]
+        if controls:
+            medians = [ratio.median for ratio in controls]
+            self.say(
+                f"Control: Gloo against a second Gloo in the same rounds, {len(controls)} times: {min(medians):.2f} to {max(medians):.2f}, "
+                f"{len(controls) - len(outside)} of them within 0.9-1.1.",
+                "",
+            )
+        for section, label, size, ratio in outside:
+            self.say(
+                f"- **CONTROL OUTSIDE 0.9-1.1: {section}, {label}, {size}: {ratio}. Do not trust this row's ratios beyond that.**"
+            )
+        if outside:
+            self.say("")
+
+    def table(self):
+        self.say("## Floors and ambitions", "")
+        rows = []
+        for line in table(self.figures):
+            where = f" [{line.got.where}]" if line.got and line.got.where else ""
+            rows.append(
+                [
+                    line.metric + where,
+                    f"{line.floor:g}x",
+                    f"{line.ambition:g}x",
+                    str(line.got) if line.got else "-",
+                    line.verdict(),
+                ]
+            )
+        self.say(*markdown(["metric", "floor", "ambition", "measured", ""], rows))
+
+    def picture(self, name, title):
+        if f"{name}.png" in self.pictures:
+            self.say(f"![{title}]({self.directory}{name}.png)", "")
+
+    def break_even(self):
+        steps = self.figures.steps("sweep")
+        if not any(self.figures.rows(step) for step in steps):
+            return
+        parts = []
+        for over, words in (("none", "cgx without compression"), ("gloo", "Gloo")):
+            even = break_even(self.figures, over=over)
+            rates = [
+                rate_mbps(step["link"])
+                for step in steps
+                if rate_mbps(step["link"]) and self.figures.ratio(step, FOUR_BITS, over)
+            ]
+            if rates:
+                parts.append(
+                    f"against {words} "
+                    + (
+                        f"up to {even / 1000:.2g} Gb/s"
+                        if even
+                        else f"on every link measured, up to {max(rates) / 1000:g} Gb/s"
+                    )
+                )
+        self.say(
+            f"Break-even: 4 bits pay {' and '.join(parts)}. Where links outrun this machine's cores, the cores set the speed, not the link.",
+            "",
+        )
+
+    def allreduce(self, section, label):
+        step = self.figures.step(section, label)
+        rows = self.figures.rows(step)
+        if not rows:
+            return
+        size = bytes_text(next(iter(rows.values()))["size_bytes"])
+        place = {"host": "shared memory", "loopback": "loopback sockets"}.get(step["link"], step["link"])
+        self.say(f"### {size}, {step['ranks']} ranks, {place}", "")
+        others = [name for name in ("gloo", "gloo16", "openmpi", "memcpy") if name in rows]
+        cells = []
+        for name, row in rows.items():
+            if name != "gloo (2)":
+                ratios = [self.figures.ratio(step, name, over) for over in others]
+                cells.append(
+                    [
+                        name_of(name),
+                        time_text(row["time_us"]),
+                        *(str(r) for r in ratios),
+                        f"{row['wire_bytes'] / 1e6:.2f} MB" if row["wire_bytes"] else "-",
+                        number(row["nmse"]),
+                        "-" if row["wrong"] is None else str(row["wrong"]),
+                    ]
+                )
+        self.say(
+            *markdown(["", "time", *(f"against {NAMES[o]}" for o in others), "sent a rank", "NMSE", "#wrong"], cells)
+        )
+        self.command(step)
+
+    def command(self, step):
+        self.say("```", step["command"], "```", "")
+
+    def latency(self):
+        step = self.figures.step("latency", "n=2")
+        sizes = self.figures.sizes(step) if step else []
+        if not sizes:
+            return
+        names = [name for name in self.figures.rows(step) if name != "gloo (2)"]
+        self.say("### Small messages, two ranks, shared memory", "")
+        cells = [
+            [bytes_text(size), *(time_text(self.figures.rows(step, size)[name]["time_us"]) for name in names)]
+            for size in sizes
+        ]
+        self.say(*markdown(["size", *map(name_of, names)], cells))
+        self.command(step)
+
+    def crowd(self):
+        step, model = self.figures.step("crowd", "n=8"), self.figures.model()
+        rows = self.figures.rows(step)
+        if not rows:
+            return
+        size = bytes_text(next(iter(rows.values()))["size_bytes"])
+        self.say(
+            f"### {size}, {step['ranks']} ranks on {self.figures.sections['crowd']['environment']['cores']} cores, shared memory",
+            "",
+        )
+        self.say(
+            *markdown(
+                ["", "time", "against Gloo", "NMSE"],
+                [
+                    [
+                        name_of(name),
+                        time_text(row["time_us"]),
+                        str(self.figures.ratio(step, name, "gloo")),
+                        number(row["nmse"]),
+                    ]
+                    for name, row in rows.items()
+                    if name != "gloo (2)"
+                ],
+            )
+        )
+        if model:
+            self.say(
+                "Cost model: n ranks on c < n cores share them, and in shared memory nothing else takes time: T = n/c S (1/E + (n-1)/n/Da + 1/D), "
+                f"with E = {model['encode']:.3g}, Da = {model['add']:.3g} and D = {model['decode']:.3g} GB/s (encode, decode and add, decode of one core, alone, "
+                f"from memory). That gives {time_text(model['model_us'])}; measured: {time_text(model['measured_us'])}, {model['model_us'] / model['measured_us']:.2f} of the model's speed.",
+                "",
+            )
+        self.command(step)
+
+    def layers(self):
+        steps = [step for step in self.figures.steps("layers") if self.figures.rows(step)]
+        if not steps:
+            return
+        self.say(
+            "## All gradients of a model",
+            "",
+            "Each parameter a layer, in the buckets of PyTorch's DDP (1 MiB, then 25 MiB, last parameter first). Layers of one dimension or below 1024 elements "
+            'stay uncompressed. "cgx" makes one call a bucket; "a call a layer" does what fusing saves. The others reduce the flat buckets.',
+            "",
+        )
+        cells = []
+        for step in steps:
+            rows = self.figures.rows(step)
+            title = ", ".join(
+                [MODELS.get(step["document"]["model"], step["document"]["model"]), *step["label"].split(", ")[1:]]
+            )
+            for name, row in rows.items():
+                if name != "gloo (2)":
+                    apart = self.figures.ratio(step, name, name + ", a call a layer")
+                    cells.append(
+                        [
+                            title,
+                            name_of(name),
+                            time_text(row["time_us"]),
+                            str(self.figures.ratio(step, name, "gloo")),
+                            str(apart) if apart else "-",
+                        ]
+                    )
+                    title = ""
+        self.say(*markdown(["", "", "time", "against Gloo", "against a call a layer"], cells))
+        self.command(steps[0])
+
+    def codecs(self):
+        steps = {label: self.figures.step("codec", label) for label in ("in L2", "from memory")}
+        rows = {label: self.figures.rows(step) for label, step in steps.items()}
+        if not rows["in L2"]:
+            return
+        self.say(
+            "## Codecs on one core",
+            "",
+            "GB/s of fp32, and the share of memcpy's speed on the same bytes in the same rounds.",
+            "",
+        )
+        cells = []
+        for name in rows["in L2"]:
+            line = [f"`{name}`"]
+            for label in steps:
+                row = rows[label].get(name, {})
+                for work in ("encode", "decode", "decode_add"):
+                    rate, share = row.get(f"{work}_GBps"), row.get(f"{work}_over_memcpy")
+                    line.append("-" if rate is None else f"{rate:.3g} ({share:.2f})")
+            row = rows["from memory"].get(name) or rows["in L2"][name]
+            cells.append([*line, f"{row['ratio']:.2f}", number(row["nmse"])])
+        works = ("encode", "decode", "decode+add")
+        self.say(
+            *markdown(["codec", *(f"{w}, L2" for w in works), *(f"{w}, memory" for w in works), "ratio", "NMSE"], cells)
+        )
+        for label, step in steps.items():
+            row = next(iter(rows[label].values()), None)
+            if row:
+                self.say(f"memcpy {label}: {row['memcpy_GBps']:.3g} GB/s.")
+        self.say("")
+        self.command(steps["in L2"])
+        self.picture("error", "Ratio against error")
+
+    def training(self):
+        step = self.figures.step("training", "training")
+        document = (step or {}).get("document")
+        if not document:
+            return
+        runs = document["runs"]
+        self.say(
+            "## Time to accuracy",
+            "",
+            f"examples/demo.py's network (2.1 million parameters), {document['ranks']} ranks at {step['link']}, {len(runs)} seeds: seconds of training until the mean of three looks at "
+            f"the test accuracy, every {document['every']} steps, is at {document['target']:.0%}. All ways train in turns, step by step, in one run. The hooks are PyTorch's, over Gloo.",
+            "",
+        )
+        cells = []
+        for k, way in enumerate(runs[0]["ways"]):
+            mine = [run["ways"][k] for run in runs]
+            cells.append(
+                [
+                    way["name"],
+                    self.spread([m["seconds_to_target"] for m in mine], "{:.2f} s"),
+                    *(self.gain(runs, k, base) for base in (0, 1)),
+                    self.spread([m["steps_to_target"] for m in mine], "{:.0f}"),
+                    f"{statistics.median(m['step_seconds'] for m in mine) * 1e3:.1f} ms",
+                    f"{statistics.median(m['bytes_a_step'] for m in mine) / 1e6:.3f} MB",
+                    f"{statistics.median(m['final_accuracy'] for m in mine):.3f}",
+                ]
+            )
+        self.say(
+            *markdown(
+                [
+                    "",
+                    "time to accuracy",
+                    "against fp32",
+                    "against the fp16 hook",
+                    "steps",
+                    "a step",
+                    "sent a rank and step",
+                    "final accuracy",
+                ],
+                cells,
+            )
+        )
+        self.picture("training", "Time to accuracy")
+        self.command(step)
+
+    @staticmethod
+    def spread(values, form):
+        reached = [v for v in values if v is not None]
+        if not reached:
+            return "not reached"
+        text = form.format(statistics.median(reached))
+        if len(reached) > 1:
+            text += f" ({form.format(min(reached))}-{form.format(max(reached))})"
+        return text if len(reached) == len(values) else f"{text}, {len(reached)} of {len(values)} seeds"
+
+    @staticmethod
+    def gain(runs, k, base):
+        ratios = [
+            run["ways"][base]["seconds_to_target"] / run["ways"][k]["seconds_to_target"]
+            for run in runs
+            if run["ways"][base]["seconds_to_target"] and run["ways"][k]["seconds_to_target"]
+        ]
+        return f"{statistics.median(ratios):.2f}x" if ratios else "-"
+
+    def tail(self):
+        reasons = self.figures.reasons()
+        self.say(
+            "## Not measured",
+            "",
+            *(
+                f"- {reason}"
+                for reason in reasons or ["Nothing was skipped; kernels on GPUs are not part of this page."]
+            ),
+            "",
+            "## Again",
+            "",
+            "```",
+            "bench/netbench                  # everything: 15 to 20 minutes, as root, on a machine that does nothing else",
+            "bench/netbench --quick          # two minutes: that it works",
+            "bench/netbench --only shm,1g    # some sections; the page keeps the others' figures",
+            "```",
+            "",
+        )
+
+
+def readme(figures):
+    """A few lines for the README."""
+
+    def best(section, label, name, over):
+        return figures.ratio(figures.step(section, label), name, over)
+
+    env = next(iter(figures.sections.values()))["environment"]
+    lines = [
+        f"Two ranks, 64 MiB of fp32, {env['cores']} cores of {env['cpu']}; times as fast as Gloo in the same rounds:",
+        "",
+    ]
+    rows = []
+    for name in (FOUR_BITS, "maxmin:bits=8", "natural8", TOPK, "none", AUTO):
+        cells = [
+            best("1g", "n=2", name, "gloo"),
+            best("10g", "n=2", name, "gloo"),
+            best("loopback", "n=2", name, "gloo"),
+            best("shm", "large", name, "gloo"),
+            best("shm", "large", name, "openmpi"),
+        ]
+        if any(cells):
+            rows.append([name_of(name), *(f"{cell.median:.1f}x" if cell else "-" for cell in cells)])
+    lines += markdown(["", "1 Gb/s", "10 Gb/s", "loopback", "shared memory", "shared memory, against Open MPI"], rows)
+    off = worst(figures.everywhere("none", "gloo"))
+    if off:
+        lines += [f"Uncompressed, the worst of all links and sizes: {off.median:.2f}x Gloo ({off.where}).", ""]
+    return lines

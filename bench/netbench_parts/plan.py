@@ -1,0 +1,281 @@
+"""What is measured: sections of steps, each step one command. A section's figures live in one JSON file."""
+
+from dataclasses import dataclass, field
+
+FOUR_BITS = "maxmin:bits=4"
+TOPK = "topk:ratio=0.01"
+AUTO = "auto"
+# What "auto" may choose from within its default error, and so has to be no slower than.
+FIXED = ["none", "cast:bf16", "maxmin:bits=8", FOUR_BITS]
+MODELS = {"resnet50": "ResNet-50", "gpt2": "GPT-2 124M"}
+SWEEP = ["100mbit", "250mbit", "500mbit", "1gbit", "2.5gbit", "5gbit", "10gbit", "25gbit"]
+
+
+@dataclass
+class Step:
+    label: str
+    words: list  # of cgx-bench; of a Python script where `script` is given
+    ranks: int = 2
+    link: str = "host"  # "host", "loopback", or a rate
+    script: str = ""
+
+
+@dataclass
+class Section:
+    title: str
+    steps: list = field(default_factory=list)
+
+
+def baselines(*names):
+    return [word for name in names for word in ("--baseline", name)]
+
+
+def codecs(*specs):
+    return [word for spec in specs for word in ("--codec", spec)]
+
+
+class Plan:
+    """The sections there are. `quick` shrinks everything; `sockets` is cgx's transport between hosts."""
+
+    def __init__(self, quick, sockets, auto):
+        self.quick, self.sockets = quick, sockets
+        self.auto = [AUTO] if auto else []
+        self.rounds = 3 if quick else 7
+        self.big = "4M" if quick else "64M"
+        self.control = baselines("gloo", "gloo")
+
+    def allreduce(self, label, link, ranks, sizes, iterations, contenders, warmup=1):
+        """sizes: "64M", or (smallest, largest, factor)."""
+        low, high, factor = sizes if isinstance(sizes, tuple) else (sizes, sizes, 2)
+        words = ["allreduce", "-g", str(ranks), "-b", low, "-e", high, "-f", str(factor), "-n", str(iterations)]
+        return self.step(label, link, ranks, [*words, "-w", str(warmup), *contenders])
+
+    def step(self, label, link, ranks, words):
+        transport = "shm" if link == "host" else self.sockets
+        return Step(label, [*words, "--rounds", str(self.rounds), "--transport", transport], ranks, link)
+
+    def grid(self, prefix, link, contenders):
+        """Sizes from 4 KiB to 64 MiB, with as many calls as make each worth timing."""
+        slow = link not in ("host", "loopback")
+        large = ("16M", "64M", 4) if not slow else ("4M", "16M", 4)
+        steps = [
+            ("small", ("4K", "64K", 4), 5 if slow else 40),
+            ("middle", ("256K", "1M", 4), 3 if slow else 8),
+            ("large", large, 1 if slow else 2),
+        ]
+        if self.quick:
+            steps = [("small", ("4K", "64K", 16), 5), ("large", ("1M", "4M", 4), 1)]
+        return [self.allreduce(f"{prefix}{name}", link, 2, sizes, n, contenders) for name, sizes, n in steps]
+
+    def sections(self):
+        choices = dict.fromkeys([*FIXED, *self.auto])
+        every = dict.fromkeys(
+            ["none", FOUR_BITS, "maxmin:bits=2", "maxmin:bits=8", "natural", "natural8", TOPK, *choices]
+        )
+        return {
+            "shm": Section(
+                "Shared memory, two ranks",
+                self.grid("", "host", [*self.control, *baselines("openmpi", "memcpy"), *codecs(*choices)]),
+            ),
+            "latency": Section(
+                "Small messages, two ranks, shared memory",
+                [
+                    self.allreduce(
+                        "n=2",
+                        "host",
+                        2,
+                        ("4" if not self.quick else "4K", "64K", 4 if not self.quick else 16),
+                        100 if not self.quick else 10,
+                        [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)],
+                        warmup=10,
+                    )
+                ],
+            ),
+            "crowd": Section(
+                "Eight ranks on this machine's cores, shared memory",
+                [
+                    self.allreduce(
+                        "n=8",
+                        "host",
+                        8,
+                        self.big,
+                        1,
+                        [*self.control, *baselines("openmpi", "memcpy"), *codecs("none", FOUR_BITS)],
+                    ),
+                    Step(
+                        "codec",
+                        ["codec", "-b", self.big, "--rounds", str(self.rounds), "-n", "1", "--codec", FOUR_BITS],
+                    ),
+                ],
+            ),
+            "loopback": Section(
+                "Sockets on loopback",
+                [
+                    *(
+                        self.allreduce(
+                            f"n={n}",
+                            "loopback",
+                            n,
+                            self.big,
+                            2 if n == 2 else 1,
+                            [*self.control, *baselines("openmpi"), *codecs(*choices)],
+                        )
+                        for n in (2, 4)
+                    ),
+                    *(
+                        []
+                        if self.quick
+                        else [
+                            self.allreduce(
+                                "sizes", "loopback", 2, ("4K", "1M", 16), 10, [*self.control, *codecs(*choices)]
+                            )
+                        ]
+                    ),
+                ],
+            ),
+            "1g": Section(
+                "1 Gb/s",
+                [
+                    *(
+                        self.allreduce(
+                            f"n={n}",
+                            "1gbit",
+                            n,
+                            self.big,
+                            1,
+                            [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)],
+                        )
+                        for n in (2, 4)
+                    ),
+                    *self.grid("sizes, ", "1gbit", [*self.control, *codecs(*choices, TOPK)]),
+                ],
+            ),
+            "10g": Section(
+                "10 Gb/s",
+                [
+                    self.allreduce(
+                        f"n={n}",
+                        "10gbit",
+                        n,
+                        self.big,
+                        2 if n == 2 else 1,
+                        [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)],
+                    )
+                    for n in (2, 4)
+                ],
+            ),
+            "sweep": Section(
+                "From 100 Mb/s to 25 Gb/s, two ranks",
+                [
+                    self.allreduce(
+                        rate,
+                        rate,
+                        2,
+                        "8M" if not self.quick else "1M",
+                        1 if rate in SWEEP[:4] else 4,
+                        [
+                            *self.control,
+                            *baselines("gloo16"),
+                            *codecs("none", "maxmin:bits=8", FOUR_BITS, TOPK, *self.auto),
+                        ],
+                    )
+                    for rate in [*(SWEEP if not self.quick else ["500mbit", "10gbit"]), "loopback"]
+                ],
+            ),
+            "codec": Section("Codecs on one core", self.codec_steps()),
+            "layers": Section("All gradients of a model", self.layer_steps()),
+            "training": Section(
+                "Time to accuracy at 1 Gb/s",
+                [
+                    Step(
+                        "training",
+                        [
+                            "--seeds",
+                            "1" if self.quick else "3",
+                            "--steps",
+                            "6" if self.quick else "150",
+                            "--transport",
+                            self.sockets,
+                        ],
+                        2,
+                        "1gbit",
+                        "train.py",
+                    )
+                ],
+            ),
+        }
+
+    def codec_steps(self):
+        widths = [f"maxmin:bits={b}" for b in range(1, 9)]
+        main = [
+            "natural",
+            "natural8",
+            *widths,
+            "dither:bits=4",
+            "natdither:bits=4",
+            TOPK,
+            "randk:ratio=0.01",
+            "cast:fp16",
+            "cast:bf16",
+        ]
+        errors = [
+            *main,
+            *(f"{name}:bits={b}" for name in ("dither", "natdither") for b in (2, 3, 6, 8)),
+            *(f"topk:ratio={r}" for r in (0.001, 0.1)),
+            f"{TOPK}|natural8",
+        ]
+        rounds = ["--rounds", str(self.rounds)]
+        steps = [
+            Step("in L2", ["codec", "-b", "256K", "--cache", "warm", "-n", "20", *rounds, *codecs(*main)]),
+            Step("from memory", ["codec", "-b", self.big, "-n", "1", *rounds, *codecs(*main)]),
+        ]
+        for dtype in ("half", "bfloat16"):
+            steps.append(
+                Step(
+                    dtype,
+                    [
+                        "codec",
+                        "-b",
+                        "128K",
+                        "-d",
+                        dtype,
+                        "--cache",
+                        "warm",
+                        "-n",
+                        "20",
+                        *rounds,
+                        *codecs("natural", FOUR_BITS),
+                    ],
+                )
+            )
+        errors_words = [
+            "codec",
+            "-b",
+            "4M" if not self.quick else "256K",
+            "--rounds",
+            "1",
+            "-n",
+            "1",
+            *codecs(*dict.fromkeys(errors)),
+        ]
+        steps.append(Step("error, normal", errors_words))
+        steps.append(Step("error, gradients", [*errors_words, "--data", "examples/data/digits_gradients.npy"]))
+        steps.append(
+            Step("torch.topk", ["--elements", "65536" if self.quick else str(1 << 24)], script="torch_topk.py")
+        )
+        return steps
+
+    def layer_steps(self):
+        def layers(label, model, link, contenders):
+            return self.step(label, link, 2, ["layers", "--model", model, "-g", "2", "-n", "1", *contenders])
+
+        if self.quick:
+            return [layers("resnet50, shared memory", "resnet50", "host", [*self.control, *codecs(FOUR_BITS)])]
+        wide = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
+        return [
+            layers("resnet50, shared memory", "resnet50", "host", wide),
+            layers("gpt2, shared memory", "gpt2", "host", [*self.control, *codecs(FOUR_BITS)]),
+            layers("resnet50, 10 Gb/s", "resnet50", "10gbit", wide),
+            layers("gpt2, 10 Gb/s", "gpt2", "10gbit", [*self.control, *codecs(FOUR_BITS)]),
+            layers("resnet50, 1 Gb/s", "resnet50", "1gbit", [*self.control, *codecs("none", FOUR_BITS)]),
+        ]
