@@ -87,7 +87,10 @@ typedef enum cgx_op {
 
 /* ---- Codecs ------------------------------------------------------------------------------------ */
 
-/* A codec made from a spec such as "maxmin:bits=4,bucket=512" or "topk:ratio=0.01|natural". */
+/* A codec made from a spec such as "maxmin:bits=4,bucket=512" or "topk:ratio=0.01|natural". "auto:error=0.03" leaves
+ * the choice to each collective: the fastest of none, bf16, max-min and natural, by what was measured (cgx_comm_tune),
+ * whose relative error (NMSE) of one rounding of normally distributed elements is at most 0.03, the default: that
+ * of 4-bit max-min. With +ef as others. It is refused by cgx_codec_encode and its like. */
 typedef struct cgx_codec cgx_codec;
 
 /* Parses `spec`. CGX_INVALID_ARGUMENT names the codec, the parameter, its value and its range. The result is immutable. */
@@ -180,16 +183,19 @@ typedef struct cgx_config {
                             of a store needs its own. NULL: CGX_JOB, or "cgx" */
   const char* transport; /* "shm", "tcp", "gloo", "local" (ranks as threads), NULL or "auto": shm when all ranks share a
                             host, else tcp */
-  const char* algorithm; /* "scatter_gather", "ring", "allgather"; NULL or "auto": by the specs */
+  const char* algorithm; /* "scatter_gather", "ring", "allgather"; NULL or "auto": by specs, size and ranks */
   const char* interface_name; /* network interface of tcp and gloo; NULL: CGX_SOCKET_IFNAME, else by the host's address */
   int64_t timeout_ms;    /* longest time without progress of a peer, in start-up and in collectives; 0: CGX_TIMEOUT_MS, else 300000 */
   uint64_t seed;         /* of the random bits; the same on all ranks */
-  uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: 262144 */
+  uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: the policy's choice, or 262144 */
+  uint32_t threads;      /* that this rank's codecs use, the caller's included; 0: CGX_THREADS, else 1. No byte depends on it */
+  uint32_t tune;         /* 1: measure at creation, as cgx_comm_tune() does; 0: CGX_TUNE, else not */
+  const char* policy_file; /* a text of cgx_comm_policy(), used instead of measuring; NULL: CGX_POLICY_FILE, else none */
 } cgx_config;
-#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0}
+#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL}
 
 /* Meets the other ranks and connects to them. Collective: every rank calls it, with the same size, job, transport,
- * algorithm, seed and slice_bytes (differences are CGX_MISMATCH on all ranks that name both sides; ranks with
+ * algorithm, seed, slice_bytes, tune and policy (differences are CGX_MISMATCH on all ranks that name both sides; ranks with
  * different jobs do not meet, which ends in CGX_TIMEOUT naming the ranks that did not come).
  * The environment gives, in this order: rank and size from CGX_RANK/CGX_SIZE, RANK/WORLD_SIZE (torchrun),
  * OMPI_COMM_WORLD_RANK/SIZE, PMI_RANK/SIZE, SLURM_PROCID/NTASKS; the store from CGX_STORE=file:DIR or
@@ -206,6 +212,17 @@ CGX_API int cgx_comm_rank(const cgx_comm* comm);
 CGX_API int cgx_comm_size(const cgx_comm* comm);
 /* "shm", "tcp", "gloo", "local". Static. */
 CGX_API const char* cgx_comm_transport(const cgx_comm* comm);
+
+/* Measures encoding and decoding of each codec and every pair's link, through the transport, in under 100 ms (at
+ * 1 Gb/s and more); agrees on the slowest figures over all ranks; and chooses algorithm, slices and, where a spec is
+ * "auto", the codec of every later collective by them. Collective: every rank calls it, between the same collectives.
+ * Without this call (or `tune`, or a policy file) it happens by itself before the first collective with a codec "auto",
+ * and then decides for those only. No work may be outstanding. */
+CGX_API cgx_status cgx_comm_tune(cgx_comm* comm);
+/* What was measured and what follows from it at some sizes, as JSON, for people and for `policy_file`. Copies the
+ * text and its terminating 0 to `text` if they fit `capacity`, and sets `*bytes` to their size in any case; the text is
+ * "" as long as nothing was measured. No work may be outstanding. */
+CGX_API cgx_status cgx_comm_policy(const cgx_comm* comm, char* text, uint64_t capacity, uint64_t* bytes);
 
 /* One span of a tensor and how it travels. */
 typedef struct cgx_segment {

@@ -13,9 +13,9 @@
 namespace cgx::config {
 namespace {
 
-constexpr std::array<std::string_view, 9> kVariables = {"CGX_JOB",   "CGX_LOG",           "CGX_MODULE_PATH",
-                                                        "CGX_PORT",  "CGX_RANK",          "CGX_SIZE",
-                                                        "CGX_STORE", "CGX_SOCKET_IFNAME", "CGX_TIMEOUT_MS"};
+constexpr std::array<std::string_view, 12> kVariables = {
+    "CGX_JOB",  "CGX_LOG",   "CGX_MODULE_PATH",   "CGX_POLICY_FILE", "CGX_PORT",       "CGX_RANK",
+    "CGX_SIZE", "CGX_STORE", "CGX_SOCKET_IFNAME", "CGX_THREADS",     "CGX_TIMEOUT_MS", "CGX_TUNE"};
 // Read by the Python package (bindings/python).
 constexpr std::array<std::string_view, 8> kPythonVariables = {
     "CGX_ALGORITHM", "CGX_CACHE",        "CGX_CODEC", "CGX_COMPRESS_1D",
@@ -163,6 +163,20 @@ Result<int64_t> timeout_ms() {
   if (read("CGX_TIMEOUT_MS").empty()) return kDefaultTimeoutMs;
   return read_integer("CGX_TIMEOUT_MS", 1, INT64_MAX);
 }
+
+Result<uint32_t> threads() {
+  if (read("CGX_THREADS").empty()) return 1u;
+  CGX_ASSIGN_OR_RETURN(const int64_t count, read_integer("CGX_THREADS", 1, 256));
+  return static_cast<uint32_t>(count);
+}
+
+Result<bool> tune() {
+  if (read("CGX_TUNE").empty()) return false;
+  CGX_ASSIGN_OR_RETURN(const int64_t flag, read_integer("CGX_TUNE", 0, 1));
+  return flag == 1;
+}
+
+std::string policy_file() { return read("CGX_POLICY_FILE"); }
 
 std::string socket_interface() { return read("CGX_SOCKET_IFNAME"); }
 

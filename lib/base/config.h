@@ -38,6 +38,9 @@ Result<StoreAddress> parse_store_address(std::string_view text);
 std::string job();                   // CGX_JOB, else "cgx"
 Result<int64_t> timeout_ms();        // CGX_TIMEOUT_MS, else 300000
 std::string socket_interface();      // CGX_SOCKET_IFNAME, else ""
+Result<uint32_t> threads();          // CGX_THREADS, else 1
+Result<bool> tune();                 // CGX_TUNE=0|1, else false
+std::string policy_file();           // CGX_POLICY_FILE, else ""
 std::vector<std::string> modules();  // CGX_MODULE_PATH: directories, separated by ':'
 LogLevel log_level();                // CGX_LOG=error|warn|info|trace, else warn
 

@@ -19,6 +19,14 @@ bool sparse_is_raw(const CodecSpec& spec, DType dtype, size_t count) {
   return codec_row(spec.kind).layout_bytes(spec, dtype, count) >= count * dtype_bytes(dtype);
 }
 
+Status check_chosen(const CodecSpec& spec) {
+  if (!is_auto(spec)) return {};
+  return error(Code::kInvalidArgument,
+               "codec \"{}\" encodes nothing by itself: a collective puts the codec in its place that its "
+               "measurements favour; name a codec here",
+               to_string(spec));
+}
+
 Status check_dtype(DType dtype) {
   if (is_encodable(dtype)) return {};
   return error(Code::kInvalidArgument, "codecs take fp32, fp16 and bf16, not {}", dtype_name(dtype));
@@ -38,15 +46,17 @@ bool is_raw(const CodecSpec& spec, DType dtype, size_t count) {
 
 size_t granule(const CodecSpec& spec) { return is_sparse(spec) ? 0 : value_granule(spec.values); }
 
-bool is_unbiased(const CodecSpec& spec) { return codec_row(spec.kind).is_unbiased(spec); }
+bool is_unbiased(const CodecSpec& spec) { return !is_auto(spec) && codec_row(spec.kind).is_unbiased(spec); }
 
 Status check_error_feedback(const CodecSpec& spec) {
+  if (is_auto(spec)) return {};  // checked of what is chosen
   const CodecRow& row = codec_row(spec.kind);
   return row.check_error_feedback == nullptr ? Status() : row.check_error_feedback(spec);
 }
 
 Status encode(const CodecSpec& spec, DType dtype, const void* x, size_t count, const BlockContext& context,
               Residual residual, uint8_t* block) {
+  CGX_RETURN_IF_ERROR(check_chosen(spec));
   CGX_RETURN_IF_ERROR(check_dtype(dtype));
   if (count == 0) return {};
   const FloatEnvironment environment;
@@ -64,6 +74,7 @@ Status decode(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t c
 
 Status decode_part(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t count, size_t begin,
                    size_t end, Into into, float* out) {
+  CGX_RETURN_IF_ERROR(check_chosen(spec));
   CGX_RETURN_IF_ERROR(check_dtype(dtype));
   if (begin > end || end > count) {
     return error(Code::kInvalidArgument, "elements [{}, {}) are not within a block of {}", begin, end, count);

@@ -72,6 +72,7 @@ Status check_block(const FrameHeader& header, const CodecSpec& spec, std::span<c
                  block.size());
   }
   const DType dtype = static_cast<DType>(header.dtype);
+  if (is_auto(spec)) return error(Code::kCorrupt, "frame names no codec but \"{}\"", to_string(spec));
   if (spec.kind != CodecKind::kNone && !is_encodable(dtype)) {
     return error(Code::kCorrupt, "frame says that codec \"{}\" encoded {}, which it cannot", to_string(spec),
                  dtype_name(dtype));

@@ -111,6 +111,7 @@ void add_spec(const CodecSpec& spec, Hash& hash) {
   hash.add(static_cast<uint64_t>(v.levels) | static_cast<uint64_t>(static_cast<uint16_t>(v.bias)) << 16 |
            static_cast<uint64_t>(v.bucket) << 32);
   hash.add(std::bit_cast<uint64_t>(spec.ratio));
+  hash.add(std::bit_cast<uint64_t>(spec.error));
 }
 
 }  // namespace
@@ -194,6 +195,10 @@ uint64_t Layout::slice_cut(uint64_t at, uint64_t chunk_begin, uint64_t chunk_end
   if (granule(s.spec) != 0) return std::min(chunk_cut(at), chunk_end);
   const uint64_t block_begin = std::max(s.offset, chunk_begin);
   return at == block_begin ? at : std::min(s.offset + s.count, chunk_end);
+}
+
+bool Layout::any_auto() const {
+  return std::any_of(segments_.begin(), segments_.end(), [](const Segment& s) { return is_auto(s.spec); });
 }
 
 bool Layout::any_error_feedback() const {

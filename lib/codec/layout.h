@@ -59,6 +59,8 @@ class Layout {
   uint64_t slice_cut(uint64_t at, uint64_t chunk_begin, uint64_t chunk_end) const;
 
   bool any_error_feedback() const;
+  // Some segment's codec is still to be chosen: until then nothing above that depends on codecs may be asked.
+  bool any_auto() const;
   // A hash over everything above that ranks must agree on, and the words for an error message.
   uint64_t fingerprint() const;
   std::string describe() const;  // "count=1000 fp32, 3 segments: maxmin:bits=4,..., none, ..."

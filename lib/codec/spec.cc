@@ -10,6 +10,10 @@ namespace cgx {
 namespace {
 
 constexpr std::string_view kErrorFeedback = "+ef";
+constexpr std::string_view kAutoName = "auto";
+constexpr std::string_view kAutoError = ":error=";
+// Of 4-bit max-min on normally distributed elements, rounded up: see candidates.h.
+constexpr double kAutoDefaultError = 0.03;
 
 Status invalid(std::string_view text, std::string_view what) {
   return error(Code::kInvalidArgument, "codec \"{}\": {}", text, what);
@@ -18,7 +22,7 @@ Status invalid(std::string_view text, std::string_view what) {
 std::string codec_names() {
   std::string names;
   for (const CodecRow& row : codec_rows()) names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
-  return names;
+  return names + fmt::format(", {}", kAutoName);
 }
 
 std::string parameter_names(const CodecRow& row) {
@@ -88,6 +92,27 @@ Result<CodecSpec> parse_codec(std::string_view whole, std::string_view text) {
   return invalid(whole, fmt::format("unknown codec \"{}\"; there are {}", name, codec_names()));
 }
 
+// "auto" or "auto:error=0.05".
+Result<CodecSpec> parse_auto(std::string_view whole, std::string_view text) {
+  CodecSpec spec;
+  spec.kind = CodecKind::kAuto;
+  spec.error = kAutoDefaultError;
+  text.remove_prefix(kAutoName.size());
+  if (text.empty()) return spec;
+  if (!text.starts_with(kAutoError)) {
+    return invalid(whole, "auto takes error (0 to 1, the NMSE that one rounding may have) and nothing else");
+  }
+  const std::string_view value = text.substr(kAutoError.size());
+  const std::optional<double> number = parse_number(value);
+  if (!number || *number < 0 || *number > 1) {
+    return invalid(whole, fmt::format("error must be 0 to 1, not {}", value));
+  }
+  spec.error = *number;
+  return spec;
+}
+
+bool names_auto(std::string_view text) { return text.substr(0, text.find(':')) == kAutoName; }
+
 std::string print_codec(const CodecRow& row, const CodecSpec& spec) {
   std::string text = row.name;
   char separator = ':';
@@ -107,6 +132,11 @@ Result<CodecSpec> parse_spec(std::string_view text) {
   const bool error_feedback = body.ends_with(kErrorFeedback);
   if (error_feedback) body.remove_suffix(kErrorFeedback.size());
   const size_t bar = body.find('|');
+  if (names_auto(body)) {
+    CGX_ASSIGN_OR_RETURN(CodecSpec spec, parse_auto(text, body));
+    spec.error_feedback = error_feedback;
+    return spec;
+  }
   CGX_ASSIGN_OR_RETURN(CodecSpec spec, parse_codec(text, body.substr(0, bar)));
   if (bar != std::string_view::npos) {
     if (!is_sparse(spec)) {
@@ -129,6 +159,10 @@ Result<CodecSpec> parse_spec(std::string_view text) {
 }
 
 std::string to_string(const CodecSpec& spec) {
+  if (is_auto(spec)) {
+    return fmt::format("{}{}{}{}", kAutoName, kAutoError, print_number(spec.error),
+                       spec.error_feedback ? kErrorFeedback : "");
+  }
   std::string text = print_codec(codec_row(spec.kind), spec);
   if (is_sparse(spec) && spec.values.kind != CodecKind::kNone) {
     text += fmt::format("|{}", print_codec(codec_row(spec.values.kind), spec));

@@ -1,6 +1,6 @@
 // CodecSpec: what the user writes ("maxmin:bits=4,bucket=512", "topk:ratio=0.01|natural") as a value.
 // Grammar: codec[:param=value,...][|inner codec][+ef]. Each codec's parameters, ranges and defaults are
-// its row in codec_list.h.
+// its row in codec_list.h. "auto[:error=0.03][+ef]" is no codec but leave to choose one: see candidates.h.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@ enum class CodecKind : uint8_t {
   kNatural8,   // natural compression in a sign and a 7-bit exponent code
   kTopK,       // the k largest magnitudes
   kRandK,      // one uniformly drawn element from each of k strata, scaled up
+  kAuto,       // no codec: a collective's policy puts one in its place before anything is encoded
 };
 
 enum class Rounding : uint8_t { kStochastic, kNearest };
@@ -47,6 +48,7 @@ struct CodecSpec {
   double ratio = 0;                   // topk, randk: share of the elements kept, (0, 1]
   ValueSpec values;
   bool error_feedback = false;  // "+ef": collectives keep what each rounding lost and add it next time
+  double error = 0;             // auto: the largest NMSE of one rounding that the caller allows
 
   bool operator==(const CodecSpec&) const = default;
 };
@@ -55,6 +57,8 @@ struct CodecSpec {
 Result<CodecSpec> parse_spec(std::string_view text);
 // The canonical text: every parameter spelled out; parse_spec(to_string(s)) == s.
 std::string to_string(const CodecSpec& spec);
+
+inline bool is_auto(const CodecSpec& spec) { return spec.kind == CodecKind::kAuto; }
 
 inline bool is_sparse(const CodecSpec& spec) {
   return spec.kind == CodecKind::kTopK || spec.kind == CodecKind::kRandK;

@@ -26,7 +26,10 @@ Status compare_cards(const Card& theirs, int their_rank, const Card& own, int ow
   CGX_RETURN_IF_ERROR(compare_field("transport", theirs.transport, own.transport, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("algorithm", theirs.algorithm, own.algorithm, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("seed", theirs.seed, own.seed, their_rank, own_rank));
-  return compare_field("slice_bytes", theirs.slice_bytes, own.slice_bytes, their_rank, own_rank);
+  CGX_RETURN_IF_ERROR(
+      compare_field("slice_bytes", theirs.slice_bytes, own.slice_bytes, their_rank, own_rank));
+  CGX_RETURN_IF_ERROR(compare_field("tune", theirs.tune ? 1 : 0, own.tune ? 1 : 0, their_rank, own_rank));
+  return compare_field("policy (hash of the file's text)", theirs.policy, own.policy, their_rank, own_rank);
 }
 
 Status missing(Store* store, const Agreement& agreement, int size) {
@@ -47,8 +50,10 @@ Status missing(Store* store, const Agreement& agreement, int size) {
 }  // namespace
 
 std::string to_text(const Card& card) {
-  return nlohmann::json{{"cgx", card.version},         {"size", card.size}, {"transport", card.transport},
-                        {"algorithm", card.algorithm}, {"seed", card.seed}, {"slice_bytes", card.slice_bytes}}
+  return nlohmann::json{{"cgx", card.version},         {"size", card.size},
+                        {"transport", card.transport}, {"algorithm", card.algorithm},
+                        {"seed", card.seed},           {"slice_bytes", card.slice_bytes},
+                        {"tune", card.tune ? 1 : 0},   {"policy", card.policy}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -65,9 +70,11 @@ Result<Card> parse_card(const std::string& text, int rank) {
     if (there) value = json[field].get<std::string>();
     return there;
   };
+  int tune = 0;
   if (number("cgx", card.version) && number("size", card.size) && string("transport", card.transport) &&
       string("algorithm", card.algorithm) && number("seed", card.seed) &&
-      number("slice_bytes", card.slice_bytes)) {
+      number("slice_bytes", card.slice_bytes) && number("tune", tune) && number("policy", card.policy)) {
+    card.tune = tune != 0;
     return card;
   }
   return error(Code::kMismatch, "rank {} left a card that this version of cgx cannot read: \"{:.80}\"", rank,

@@ -17,6 +17,8 @@ struct Card {
   std::string algorithm;
   uint64_t seed = 0;
   uint64_t slice_bytes = 0;
+  bool tune = false;
+  uint64_t policy = 0;  // a hash of the pinned policy's text
 };
 
 std::string to_text(const Card& card);

@@ -23,6 +23,16 @@ constexpr uint64_t kMaxCount = uint64_t{1} << 36;
 
 Status check_codec(const cgx_codec* codec) { return check_handle(codec, HandleKind::kCodec, "codec"); }
 
+// Blocks have a codec; "auto" is one only after a collective has chosen.
+Status check_chosen(const cgx_codec* codec) {
+  CGX_RETURN_IF_ERROR(check_codec(codec));
+  if (!is_auto(codec->spec)) return Status();
+  return error(Code::kInvalidArgument,
+               "codec \"{}\": collectives choose what it stands for, and it has no bytes of its own: name a "
+               "codec here",
+               codec->text);
+}
+
 Result<DType> read_encodable(const cgx_dtype& given, uint64_t count) {
   CGX_ASSIGN_OR_RETURN(const DType dtype, read_dtype(given));
   if (!is_encodable(dtype)) {
@@ -76,7 +86,7 @@ Status encode_block(const cgx_codec& codec, cgx_dtype dtype, const void* x, uint
 
 Status decode_block(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,
                     uint64_t count, cgx::Into into, float* out) {
-  CGX_RETURN_IF_ERROR(check_codec(codec));
+  CGX_RETURN_IF_ERROR(check_chosen(codec));
   CGX_ASSIGN_OR_RETURN(const DType type, read_encodable(dtype, count));
   const uint64_t expected = encoded_bytes(codec->spec, type, count);
   if (bytes != expected) {
@@ -117,7 +127,7 @@ int cgx_codec_unbiased(const cgx_codec* codec) {
 
 cgx_status cgx_codec_encoded_bytes(const cgx_codec* codec, cgx_dtype dtype, uint64_t count, uint64_t* bytes) {
   return guard([&]() -> Status {
-    CGX_RETURN_IF_ERROR(check_codec(codec));
+    CGX_RETURN_IF_ERROR(check_chosen(codec));
     CGX_RETURN_IF_ERROR(require(bytes, "bytes"));
     CGX_ASSIGN_OR_RETURN(const DType type, read_encodable(dtype, count));
     *bytes = encoded_bytes(codec->spec, type, count);
@@ -128,7 +138,7 @@ cgx_status cgx_codec_encoded_bytes(const cgx_codec* codec, cgx_dtype dtype, uint
 cgx_status cgx_codec_encode(const cgx_codec* codec, cgx_dtype dtype, const void* x, uint64_t count,
                             const cgx_random_key* key, void* block, uint64_t capacity) {
   return guard([&]() -> Status {
-    CGX_RETURN_IF_ERROR(check_codec(codec));
+    CGX_RETURN_IF_ERROR(check_chosen(codec));
     if (codec->spec.error_feedback) {
       return error(
           Code::kInvalidArgument,
@@ -144,7 +154,7 @@ cgx_status cgx_codec_encode_feedback(const cgx_codec* codec, cgx_dtype dtype, co
                                      const cgx_random_key* key, float* residual, void* block,
                                      uint64_t capacity) {
   return guard([&]() -> Status {
-    CGX_RETURN_IF_ERROR(check_codec(codec));
+    CGX_RETURN_IF_ERROR(check_chosen(codec));
     CGX_RETURN_IF_ERROR(check_error_feedback(codec->spec));
     if (count != 0) CGX_RETURN_IF_ERROR(require(residual, "residual"));
     return encode_block(*codec, dtype, x, count, key, {residual, residual}, block, capacity);

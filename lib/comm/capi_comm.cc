@@ -4,6 +4,7 @@
 #include "base/config.h"
 #include "comm/capi_guard.h"
 #include "comm/environment.h"
+#include "comm/policy_text.h"
 
 using cgx::Code;
 using cgx::CommunicatorConfig;
@@ -29,6 +30,22 @@ std::string text_or(const char* given, std::string otherwise) {
   return given != nullptr && *given != '\0' ? given : std::move(otherwise);
 }
 
+Status read_policy_config(const cgx_config& c, CommunicatorConfig* config) {
+  config->threads = c.threads;
+  if (c.threads == 0) {
+    CGX_ASSIGN_OR_RETURN(config->threads, cgx::config::threads());
+  }
+  config->tune = c.tune != 0;
+  if (c.tune == 0) {
+    CGX_ASSIGN_OR_RETURN(config->tune, cgx::config::tune());
+  }
+  const std::string file = text_or(c.policy_file, cgx::config::policy_file());
+  if (!file.empty()) {
+    CGX_ASSIGN_OR_RETURN(config->policy, cgx::load_policy(file));
+  }
+  return Status();
+}
+
 Result<CommunicatorConfig> read_config(const cgx_config* given) {
   cgx_config c = CGX_CONFIG_INIT;
   if (given != nullptr) CGX_RETURN_IF_ERROR(read_struct(given, "config", &c));
@@ -45,7 +62,8 @@ Result<CommunicatorConfig> read_config(const cgx_config* given) {
     CGX_ASSIGN_OR_RETURN(config.timeout_ms, cgx::config::timeout_ms());
   }
   config.seed = c.seed;
-  if (c.slice_bytes != 0) config.slice_bytes = c.slice_bytes;
+  config.slice_bytes = c.slice_bytes;
+  CGX_RETURN_IF_ERROR(read_policy_config(c, &config));
   if (c.store != nullptr) {
     CGX_RETURN_IF_ERROR(check_handle(c.store, HandleKind::kStore, "config->store"));
     config.store = c.store->store.get();
@@ -184,6 +202,26 @@ int cgx_comm_size(const cgx_comm* comm) {
 
 const char* cgx_comm_transport(const cgx_comm* comm) {
   return guard([&] { return check_comm(comm); }) == CGX_OK ? comm->communicator->transport_name() : nullptr;
+}
+
+cgx_status cgx_comm_tune(cgx_comm* comm) {
+  return guard([&]() -> Status {
+    CGX_RETURN_IF_ERROR(check_comm(comm));
+    return comm->communicator->tune();
+  });
+}
+
+cgx_status cgx_comm_policy(const cgx_comm* comm, char* text, uint64_t capacity, uint64_t* bytes) {
+  return guard([&]() -> Status {
+    CGX_RETURN_IF_ERROR(check_comm(comm));
+    CGX_RETURN_IF_ERROR(require(bytes, "bytes"));
+    CGX_ASSIGN_OR_RETURN(const std::string policy, comm->communicator->policy());
+    *bytes = policy.size() + 1;
+    if (capacity < *bytes) return Status();
+    CGX_RETURN_IF_ERROR(require(text, "text"));
+    std::memcpy(text, policy.c_str(), *bytes);
+    return Status();
+  });
 }
 
 cgx_status cgx_allreduce(cgx_comm* comm, const cgx_allreduce_args* args) {

@@ -1,9 +1,13 @@
 // See communicator.h. The path of a collective: check, find the plan, say hello, run, commit.
 #include "comm/communicator.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "base/log.h"
 #include "cgx/cgx.h"
 #include "comm/agreement.h"
+#include "comm/policy_text.h"
 #include "plan/select.h"
 #include "transport/transport_list.h"
 
@@ -23,6 +27,27 @@ Status check_transport_name(const std::string& name) {
 uint64_t mix(uint64_t hash, uint64_t value) {
   hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
   return hash * 0xff51afd7ed558ccdu;
+}
+
+bool is_same_host(const char* transport) {
+  const auto rows = transports();
+  return std::any_of(rows.begin(), rows.end(), [&](const TransportEntry& row) {
+    return std::string_view(row.name) == transport && row.same_host_only;
+  });
+}
+
+// Helpers look out for work only where every rank's threads have a core each.
+std::unique_ptr<Parallel> make_parallel(uint32_t threads, int ranks_here) {
+  if (threads <= 1) return nullptr;
+  const bool room = std::thread::hardware_concurrency() >= threads * static_cast<uint32_t>(ranks_here);
+  return std::make_unique<Parallel>(threads, room);
+}
+
+// FNV-1a: equal texts, equal numbers, on every machine.
+uint64_t hash_of(const std::string& text) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
 }
 
 void add(RunStats& total, const RunStats& one) {
@@ -61,13 +86,18 @@ Status check_config(const CommunicatorConfig& c) {
   }
   if (c.job.empty()) return error(Code::kInvalidArgument, "the job's name is empty");
   CGX_RETURN_IF_ERROR(check_transport_name(c.transport));
-  return select_algorithm(c.algorithm, Layout(), c.size).status();
+  if (c.threads < 1 || c.threads > CommunicatorConfig::kMaxThreads) {
+    return error(Code::kInvalidArgument, "threads must be 1 to {}, not {}", CommunicatorConfig::kMaxThreads,
+                 c.threads);
+  }
+  return named_algorithm(c.algorithm).status();
 }
 
 Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig config) {
   CGX_RETURN_IF_ERROR(check_config(config));
-  const Card card{config.size,      CGX_VERSION, config.transport,
-                  config.algorithm, config.seed, config.slice_bytes};
+  CGX_ASSIGN_OR_RETURN(const Algorithm* algorithm, named_algorithm(config.algorithm));
+  const Card card{config.size, CGX_VERSION,        config.transport, config.algorithm,
+                  config.seed, config.slice_bytes, config.tune,      hash_of(config.policy)};
   CGX_RETURN_IF_ERROR(agree(config.store, {config.rank, config.job, config.timeout_ms}, card));
   TransportConfig transport_config;
   transport_config.rank = config.rank;
@@ -80,13 +110,23 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size, config.job,
       transport->name());
-  return std::unique_ptr<Communicator>(new Communicator(std::move(config), std::move(transport)));
+  std::unique_ptr<Communicator> made(new Communicator(std::move(config), algorithm, std::move(transport)));
+  const CommunicatorConfig& kept = made->config_;
+  if (!kept.policy.empty()) {
+    CGX_ASSIGN_OR_RETURN(Profile profile, read_policy(kept.policy, kept.size, made->transport_name()));
+    made->plans_.set_profile(std::move(profile), true);
+  } else if (kept.tune) {
+    CGX_RETURN_IF_ERROR(made->tune());
+  }
+  return made;
 }
 
-Communicator::Communicator(CommunicatorConfig config, std::unique_ptr<Transport> transport)
+Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm,
+                           std::unique_ptr<Transport> transport)
     : config_(std::move(config)),
       transport_(std::move(transport)),
-      plans_(config_.algorithm, config_.rank, config_.size, config_.slice_bytes),
+      plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name())}),
+      parallel_(make_parallel(config_.threads, is_same_host(transport_->name()) ? config_.size : 1)),
       worker_(std::make_unique<Worker>()) {}
 
 Communicator::~Communicator() {
@@ -162,7 +202,8 @@ Hello Communicator::make_hello(const AllreduceCall& call, const CachedPlan& plan
 
 Status Communicator::execute(const AllreduceCall& call) {
   RunStats run_stats;
-  Status status = find_and_execute(call, &run_stats);
+  Accounting accounting;
+  Status status = find_and_execute(call, &run_stats, &accounting);
   const std::lock_guard lock(mutex_);
   add(stats_.run, run_stats);
   if (!status.ok()) {
@@ -170,32 +211,80 @@ Status Communicator::execute(const AllreduceCall& call) {
     return status;
   }
   ++stats_.collectives;
-  add(stats_.accounting, account(call.layout));
+  add(stats_.accounting, accounting);
   return Status();
 }
 
-Status Communicator::find_and_execute(const AllreduceCall& call, RunStats* run_stats) {
+Status Communicator::find_and_execute(const AllreduceCall& call, RunStats* run_stats,
+                                      Accounting* accounting) {
   {
     const std::lock_guard lock(mutex_);
     if (aborted_) return error(Code::kAborted, "{}", failure_.message());
   }
   CGX_RETURN_IF_ERROR(failure());
-  CGX_ASSIGN_OR_RETURN(const CachedPlan* plan, plans_.find(call.layout));
+  if (plans_.profile() == nullptr && call.layout.any_auto()) {
+    const int64_t timeout_ms = call.timeout_ms > 0 ? call.timeout_ms : config_.timeout_ms;
+    CGX_RETURN_IF_ERROR(
+        measure_profile(call.layout.fingerprint(), call.layout.describe(), timeout_ms, /*for_all=*/false));
+  }
+  const CachedPlan* plan = plans_.find(call.layout);
+  *accounting = plan->accounting;
   return execute_plan(call, *plan, run_stats);
+}
+
+Status Communicator::measure_profile(uint64_t why, const std::string& words, int64_t timeout_ms,
+                                     bool for_all) {
+  constexpr uint64_t kMeasuring = 0x6d656173757265;
+  const auto start = std::chrono::steady_clock::now();
+  Hello hello;
+  hello.version = CGX_VERSION;
+  hello.operation = operation_;
+  hello.fingerprint = mix(kMeasuring, why);
+  hello.set_text("measuring for " + words);
+  const auto measured = [&]() -> Result<Profile> {
+    HelloTransport transport(transport_.get());
+    CGX_RETURN_IF_ERROR(transport.begin(hello, timeout_ms));
+    CGX_RETURN_IF_ERROR(transport.verify());
+    const MeasureArgs args{transport_.get(), timeout_ms};
+    CGX_ASSIGN_OR_RETURN(const Measurement own, measure(args));
+    CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(args, own));
+    return agree_on(all);
+  };
+  Result<Profile> profile = measured();
+  if (!profile.ok()) return fail(profile.status());
+  const double ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  log(LogLevel::kInfo,
+      "policy: measured in {:.0f} ms: latency {:.1f} us, {:.3f} ns a byte alone and {:.3f} with all sending",
+      ms, profile->latency * 1e-3, profile->pair_byte, profile->all_byte);
+  plans_.set_profile(std::move(*profile), for_all);
+  return Status();
+}
+
+Status Communicator::tune() {
+  CGX_RETURN_IF_ERROR(failure());
+  CGX_RETURN_IF_ERROR(require_idle("the policy cannot be measured"));
+  return measure_profile(0, "the policy, as cgx_comm_tune asks", config_.timeout_ms, /*for_all=*/true);
+}
+
+Result<std::string> Communicator::policy() const {
+  CGX_RETURN_IF_ERROR(require_idle("the policy cannot be read"));
+  if (plans_.profile() == nullptr) return std::string();
+  return to_json({*plans_.profile(), transport_->name()});
 }
 
 Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& plan, RunStats* run_stats) {
   const Hello hello = make_hello(call, plan);
   const float scale = call.average ? 1.0f / static_cast<float>(config_.size) : 1.0f;
   CGX_ASSIGN_OR_RETURN(const std::span<const SegmentResidual> residuals,
-                       feedback_.begin(call.layout, {hello.fingerprint, scale}));
+                       feedback_.begin(plan.layout, {hello.fingerprint, scale}));
   const int64_t timeout_ms = call.timeout_ms > 0 ? call.timeout_ms : config_.timeout_ms;
   HelloTransport transport(transport_.get());
   if (Status status = transport.begin(hello, timeout_ms); !status.ok()) return fail(status);
 
   RunArgs args;
   args.plan = &plan.plan;
-  args.layout = &call.layout;
+  args.layout = &plan.layout;
   args.transport = &transport;
   args.x = call.input;
   args.y = call.output;
@@ -206,6 +295,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& p
   args.residuals = residuals;
   args.timeout_ms = timeout_ms;
   args.workspace = &workspace_;
+  args.parallel = parallel_.get();
   args.stats = run_stats;
   Status status = run(args);
   if (status.ok()) status = transport.verify();

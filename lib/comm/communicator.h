@@ -16,9 +16,11 @@
 #include "comm/accounting.h"
 #include "comm/error_feedback.h"
 #include "comm/hello.h"
+#include "comm/measure.h"
 #include "comm/plan_cache.h"
 #include "comm/work.h"
 #include "comm/worker.h"
+#include "plan/parallel.h"
 #include "plan/run.h"
 #include "transport/store.h"
 #include "transport/transport.h"
@@ -27,7 +29,7 @@ namespace cgx {
 
 struct CommunicatorConfig {
   static constexpr int kMaxSize = 16;
-  static constexpr uint64_t kDefaultSliceBytes = 256 << 10;
+  static constexpr uint32_t kMaxThreads = 256;
 
   int rank = 0;
   int size = 1;
@@ -38,7 +40,10 @@ struct CommunicatorConfig {
   std::string interface_name;
   int64_t timeout_ms = 300000;
   uint64_t seed = 0;
-  uint64_t slice_bytes = kDefaultSliceBytes;
+  uint64_t slice_bytes = 0;  // 0: the library's choice
+  uint32_t threads = 1;      // of this rank's codecs, the caller's included
+  bool tune = false;         // measure at creation
+  std::string policy;        // a policy as JSON, instead of measuring
 };
 
 // kInvalidArgument where a field is out of its range; does not look at the store.
@@ -71,6 +76,12 @@ class Communicator {
   Result<std::shared_ptr<Work>> allreduce_async(AllreduceCall call, Work::Done done);
   void abort(const std::string& reason);
 
+  // Measures codecs and links, agrees on the result, and lets it decide from now on. Collective;
+  // kInvalidArgument while work is outstanding.
+  Status tune();
+  // The policy as JSON; "" as long as nothing was measured. Not while work is outstanding.
+  Result<std::string> policy() const;
+
   int rank() const { return config_.rank; }
   int size() const { return config_.size; }
   const char* transport_name() const { return transport_->name(); }
@@ -80,13 +91,15 @@ class Communicator {
   Result<double> residual_norm(uint32_t tensor_id) const;
 
  private:
-  Communicator(CommunicatorConfig config, std::unique_ptr<Transport> transport);
+  Communicator(CommunicatorConfig config, const Algorithm* algorithm, std::unique_ptr<Transport> transport);
 
   // What can be refused before anything is sent.
   Status check(const AllreduceCall& call) const;
   Status execute(const AllreduceCall& call);
-  Status find_and_execute(const AllreduceCall& call, RunStats* run_stats);
+  Status find_and_execute(const AllreduceCall& call, RunStats* run_stats, Accounting* accounting);
   Status execute_plan(const AllreduceCall& call, const CachedPlan& plan, RunStats* run_stats);
+  // What `why` is for goes into the hello, so that a rank that measures meets only ranks that do.
+  Status measure_profile(uint64_t why, const std::string& words, int64_t timeout_ms, bool for_all);
   Hello make_hello(const AllreduceCall& call, const CachedPlan& plan) const;
   // Ends a collective that began: from now on the communicator is failed.
   Status fail(Status status);
@@ -101,7 +114,8 @@ class Communicator {
   PlanCache plans_;
   ErrorFeedback feedback_;
   Workspace workspace_;
-  uint64_t operation_ = 0;  // collectives begun
+  std::unique_ptr<Parallel> parallel_;  // null: one thread
+  uint64_t operation_ = 0;              // collectives begun
 
   mutable std::mutex mutex_;  // of the three below
   Status failure_;

@@ -3,28 +3,78 @@
 
 #include <algorithm>
 
-#include "plan/select.h"
+#include "base/log.h"
 
 namespace cgx {
+namespace {
 
-Result<const CachedPlan*> PlanCache::find(const Layout& layout) {
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccdu;
+}
+
+uint64_t fingerprint_of(uint64_t asked, const Selection& selection) {
+  uint64_t hash = mix(asked, selection.layout.fingerprint());
+  for (const char* c = selection.algorithm->name; *c != '\0'; ++c)
+    hash = mix(hash, static_cast<uint64_t>(*c));
+  return mix(hash, selection.slice_bytes);
+}
+
+}  // namespace
+
+void PlanCache::set_profile(Profile profile, bool for_all) {
+  profile_ = std::move(profile);
+  for_all_ = for_all;
+  entries_.clear();
+}
+
+// Without measurements nothing but the algorithm is chosen, from round figures: the same call gives the same
+// bits on every run.
+Selection PlanCache::choose(const Layout& layout) const {
+  const bool open = layout.any_auto();
+  Wish wish{config_.algorithm, config_.slice_bytes};
+  if (!open && !(profile_ && for_all_)) {
+    if (wish.slice_bytes == 0) wish.slice_bytes = kDefaultSliceBytes;
+    return select(wish, layout, default_profile_);
+  }
+  CGX_CHECK(profile_.has_value());
+  Selection selection = select(wish, layout, *profile_);
+  if (log_enabled(LogLevel::kInfo)) {
+    log_line(LogLevel::kInfo,
+             fmt::format("policy: {} -> {}, {} in slices of {} bytes, predicted {:.1f} us", layout.describe(),
+                         selection.layout.describe(), selection.algorithm->name, selection.slice_bytes,
+                         selection.seconds * 1e6));
+  }
+  return selection;
+}
+
+const CachedPlan* PlanCache::find(const Layout& layout) {
   ++uses_;
-  const uint64_t fingerprint = layout.fingerprint();
+  const uint64_t key = layout.fingerprint();
   for (const auto& entry : entries_) {
-    if (entry->cached.fingerprint == fingerprint && entry->cached.layout == layout) {
+    if (entry->key == key && entry->cached.asked == layout) {
       entry->last_use = uses_;
       return &entry->cached;
     }
   }
-  CGX_ASSIGN_OR_RETURN(const Algorithm* row, select_algorithm(algorithm_, layout, size_));
+  Selection selection = choose(layout);
   if (entries_.size() == kCapacity) {
     entries_.erase(std::min_element(entries_.begin(), entries_.end(),
                                     [](const auto& a, const auto& b) { return a->last_use < b->last_use; }));
   }
-  Plan plan = row->plan({rank_, size_, layout, slice_bytes_});
-  entries_.push_back(
-      std::make_unique<Entry>(Entry{{layout, fingerprint, layout.describe(), std::move(plan)}, uses_}));
-  return &entries_.back()->cached;
+  auto entry = std::make_unique<Entry>();
+  entry->key = key;
+  entry->last_use = uses_;
+  CachedPlan& cached = entry->cached;
+  cached.asked = layout;
+  cached.fingerprint = fingerprint_of(key, selection);
+  cached.description = fmt::format("{}, {}", selection.layout.describe(), selection.algorithm->name);
+  cached.accounting = account(selection.layout);
+  cached.plan =
+      selection.algorithm->plan({config_.rank, config_.size, selection.layout, selection.slice_bytes});
+  cached.layout = std::move(selection.layout);
+  entries_.push_back(std::move(entry));
+  return &cached;
 }
 
 }  // namespace cgx

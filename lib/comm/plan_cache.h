@@ -1,22 +1,27 @@
 // The plans of a communicator's recent calls: making one is pure but not free, and training repeats the
-// same few layouts.
+// same few layouts. Here what the caller left open ("auto") meets the policy.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "comm/accounting.h"
 #include "plan/plan.h"
+#include "plan/select.h"
 
 namespace cgx {
 
 // A plan with what else each call of its layout needs.
 struct CachedPlan {
-  Layout layout;
-  uint64_t fingerprint = 0;  // of the layout
-  std::string description;   // likewise
+  Layout asked;
+  Layout layout;             // with a codec wherever `asked` left the choice
+  uint64_t fingerprint = 0;  // of all that ranks must agree on: both layouts, algorithm and slices
+  std::string description;   // of the same, for people
+  Accounting accounting;
   Plan plan;
 };
 
@@ -25,24 +30,37 @@ class PlanCache {
   // Plans kept; the one used longest ago goes first.
   static constexpr size_t kCapacity = 64;
 
-  // `algorithm` as select_algorithm() takes it.
-  PlanCache(std::string algorithm, int rank, int size, uint64_t slice_bytes)
-      : algorithm_(std::move(algorithm)), rank_(rank), size_(size), slice_bytes_(slice_bytes) {}
+  struct Config {
+    const Algorithm* algorithm = nullptr;  // null: by cost
+    uint64_t slice_bytes = 0;              // 0: the default, or by cost where `profile` was measured
+    int rank = 0;
+    int size = 1;
+    bool same_host = false;
+  };
+  explicit PlanCache(const Config& config)
+      : config_(config), default_profile_(default_profile(config.size, config.same_host)) {}
 
-  // Lives until the next call.
-  Result<const CachedPlan*> find(const Layout& layout);
+  // A measured profile, and whether it also decides for layouts that leave no codec open. Drops all plans.
+  void set_profile(Profile profile, bool for_all);
+  const Profile* profile() const { return profile_ ? &*profile_ : nullptr; }
+
+  // Lives until the next call. REQUIRES: a profile, where the layout leaves a codec open.
+  const CachedPlan* find(const Layout& layout);
   size_t size() const { return entries_.size(); }
 
  private:
   struct Entry {
     CachedPlan cached;
+    uint64_t key;  // fingerprint of what was asked
     uint64_t last_use;
   };
 
-  std::string algorithm_;
-  int rank_;
-  int size_;
-  uint64_t slice_bytes_;
+  Selection choose(const Layout& layout) const;
+
+  const Config config_;
+  const Profile default_profile_;
+  std::optional<Profile> profile_;
+  bool for_all_ = false;
   std::vector<std::unique_ptr<Entry>> entries_;
   uint64_t uses_ = 0;
 };

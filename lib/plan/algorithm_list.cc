@@ -2,6 +2,7 @@
 
 #include "plan/algorithms/algorithms.h"
 #include "plan/builder.h"
+#include "plan/cost.h"
 
 namespace cgx {
 
@@ -21,12 +22,13 @@ Plan alone_or(const PlanKey& key) {
 constexpr Algorithm kAlgorithms[] = {
     {"scatter_gather",
      "every rank sums the chunk it owns and sends the encoded sum to all: two roundings, balanced traffic",
-     [](int size) { return size > 1 ? 2 : 0; }, alone_or<plan_scatter_gather>},
+     [](int size) { return size > 1 ? 2 : 0; }, alone_or<plan_scatter_gather>, scatter_gather_ns},
     {"ring", "partial sums walk around a ring, re-encoded by each rank: as many roundings as ranks",
-     [](int size) { return size > 1 ? size : 0; }, alone_or<plan_ring>},
+     [](int size) { return size > 1 ? size : 0; }, alone_or<plan_ring>, ring_ns},
     {"allgather",
-     "every rank encodes its whole tensor once and all sum all encodings: one rounding, for sparse codecs",
-     [](int size) { return size > 1 ? 1 : 0; }, alone_or<plan_allgather>},
+     "every rank encodes its whole tensor once and all sum all encodings: one rounding, for sparse codecs "
+     "and small tensors",
+     [](int size) { return size > 1 ? 1 : 0; }, alone_or<plan_allgather>, allgather_ns},
 };
 
 }  // namespace

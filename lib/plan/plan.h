@@ -64,6 +64,9 @@ struct PlanKey {
   bool operator==(const PlanKey&) const = default;
 };
 
+struct Load;
+struct Profile;
+
 // One row of the list of algorithms (algorithm_list.h).
 struct Algorithm {
   const char* name;
@@ -71,6 +74,8 @@ struct Algorithm {
   // How many encodings lie between an element of some rank's input and the output, at most.
   int (*roundings)(int size);
   Plan (*plan)(const PlanKey& key);
+  // What it takes, in nanoseconds, by cost.h; null: it is run only where it is named.
+  double (*cost_ns)(const Load& load, const Profile& profile) = nullptr;
 };
 
 }  // namespace cgx

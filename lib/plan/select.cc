@@ -1,37 +1,128 @@
+// See select.h. Candidates are few (a handful of codecs, three algorithms, five slices), so all are tried.
 #include "plan/select.h"
 
 #include <algorithm>
 
+#include "codec/candidates.h"
 #include "plan/algorithm_list.h"
 
 namespace cgx {
 
 namespace {
 
-// scatter_gather sends 2 (size - 1) / size encoded tensors a rank, allgather size - 1: more from three
-// ranks on. A dense codec therefore always takes scatter_gather. A sparse one keeps only the largest of
-// what it is given, and scatter_gather would drop most of the sum's elements in its second rounding; so it
-// takes allgather as long as that sends less than uncompressed scatter_gather would, its price for
-// keeping every rank's choice.
-bool prefers_allgather(const Layout& layout, int size) {
-  const bool any_sparse = std::any_of(layout.segments().begin(), layout.segments().end(),
-                                      [](const Segment& s) { return is_sparse(s.spec); });
-  if (!any_sparse) return false;
+// Slices that stay in the cache and are worth a message. Longer ones first: at equal cost fewer messages.
+constexpr uint64_t kSlices[] = {1 << 20, 512 << 10, 256 << 10, 128 << 10, 64 << 10};
+
+bool any_sparse(const Layout& layout) {
+  return std::any_of(layout.segments().begin(), layout.segments().end(),
+                     [](const Segment& s) { return is_sparse(s.spec); });
+}
+
+bool is_exact(const Layout& layout) {
+  return std::all_of(layout.segments().begin(), layout.segments().end(), [&](const Segment& s) {
+    return s.spec.kind == CodecKind::kNone || is_raw(s.spec, layout.dtype(), s.count);
+  });
+}
+
+// A sparse codec keeps only the largest of what it is given, and scatter_gather would drop most of the sum's
+// elements in its second rounding; so it takes allgather as long as that sends less than uncompressed
+// scatter_gather would, its price for keeping every rank's choice.
+bool sparse_prefers_allgather(const Layout& layout, int size) {
   const uint64_t ranks = static_cast<uint64_t>(size);
   const uint64_t raw = layout.count() * dtype_bytes(layout.dtype());
   return layout.wire_bytes(0, layout.count()) * ranks <= 2 * raw;
 }
 
+// No choice of ours rounds more often than scatter_gather does.
+bool may_choose(const Algorithm& algorithm, const Layout& layout, int size) {
+  return algorithm.cost_ns != nullptr && (algorithm.roundings(size) <= 2 || is_exact(layout));
+}
+
+// Another algorithm than the first, or a lossier codec, must be worth it: neither a rounding nor the
+// predictability of one choice is paid for a gain that is lost in the noise.
+constexpr double kWorthIt = 0.95;
+
+struct Best {
+  const Algorithm* algorithm = nullptr;
+  uint64_t slice_bytes = 0;
+  double ns = 0;
+};
+
+Best best_slice(const Algorithm& row, uint64_t wished, Load load, const Profile& profile) {
+  Best best;
+  for (const uint64_t slice : kSlices) {
+    load.slice_bytes = wished != 0 ? wished : slice;
+    const double ns = row.cost_ns == nullptr ? 0 : row.cost_ns(load, profile);
+    if (best.algorithm == nullptr || ns < best.ns) best = {&row, load.slice_bytes, ns};
+  }
+  return best;
+}
+
+Best best_of(const Wish& wish, const Layout& layout, const Profile& profile) {
+  Best best;
+  const Algorithm* only = wish.algorithm;
+  if (only == nullptr && any_sparse(layout)) {
+    only = find_algorithm(sparse_prefers_allgather(layout, profile.size) ? "allgather" : "scatter_gather");
+  }
+  const Load load = load_of(layout, profile, 0);
+  for (const Algorithm& row : algorithms()) {
+    if (only != nullptr ? &row != only : !may_choose(row, layout, profile.size)) continue;
+    const Best found = best_slice(row, wish.slice_bytes, load, profile);
+    if (best.algorithm == nullptr || found.ns < kWorthIt * best.ns) best = found;
+  }
+  return best;
+}
+
+// `layout` with `codec` wherever it says `open`.
+Layout with_codec(const Layout& layout, const CodecSpec& open, CodecSpec codec) {
+  codec.error_feedback = open.error_feedback && codec.kind != CodecKind::kNone;
+  std::vector<Segment> segments = layout.segments();
+  for (Segment& segment : segments) {
+    if (segment.spec == open) segment.spec = codec;
+  }
+  Result<Layout> made = Layout::make(layout.dtype(), layout.count(), std::move(segments));
+  CGX_CHECK(made.ok());
+  return std::move(*made);
+}
+
+bool allows(const CodecSpec& open, CodecSpec codec) {
+  if (!open.error_feedback || codec.kind == CodecKind::kNone) return true;
+  codec.error_feedback = true;
+  return check_error_feedback(codec).ok();
+}
+
 }  // namespace
 
-Result<const Algorithm*> select_algorithm(std::string_view name, const Layout& layout, int size) {
-  if (name.empty() || name == "auto") {
-    return find_algorithm(prefers_allgather(layout, size) ? "allgather" : "scatter_gather");
-  }
+Result<const Algorithm*> named_algorithm(std::string_view name) {
+  if (name.empty() || name == "auto") return nullptr;
   if (const Algorithm* found = find_algorithm(name)) return found;
   std::string names = "auto";
   for (const Algorithm& algorithm : algorithms()) names += std::string(", ") + algorithm.name;
   return error(Code::kInvalidArgument, "there is no algorithm \"{}\"; there are {}", name, names);
+}
+
+// Where several segments leave different choices, they are made one after another, those to come as raw.
+Selection select(const Wish& wish, const Layout& layout, const Profile& profile) {
+  Selection chosen{layout, nullptr, 0, 0};
+  for (size_t i = 0; i < chosen.layout.segments().size(); ++i) {
+    const CodecSpec open = chosen.layout.segments()[i].spec;
+    if (!is_auto(open)) continue;
+    const Layout before = chosen.layout;
+    Best best;
+    for (const Candidate& candidate : candidates_within(open.error)) {
+      if (!allows(open, candidate.spec)) continue;
+      Layout tried = with_codec(before, open, candidate.spec);
+      const Best found = best_of(wish, tried, profile);
+      if (best.algorithm != nullptr && found.ns > kWorthIt * best.ns) continue;
+      best = found;
+      chosen.layout = std::move(tried);
+    }
+  }
+  const Best best = best_of(wish, chosen.layout, profile);
+  chosen.algorithm = best.algorithm;
+  chosen.slice_bytes = best.slice_bytes;
+  chosen.seconds = best.ns * 1e-9;
+  return chosen;
 }
 
 }  // namespace cgx

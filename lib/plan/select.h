@@ -1,15 +1,34 @@
-// Which algorithm runs a collective.
+// Which algorithm, codecs and slices a collective runs with: a pure function of what is asked, the layout and
+// the profile. The same arguments give the same choice on every rank.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "base/status.h"
+#include "plan/cost.h"
 #include "plan/plan.h"
 
 namespace cgx {
 
-// `name` is a row of algorithm_list.h, or "auto" (or ""). The same arguments give the same algorithm on
-// every rank.
-Result<const Algorithm*> select_algorithm(std::string_view name, const Layout& layout, int size);
+inline constexpr uint64_t kDefaultSliceBytes = 256 << 10;
+
+// The row of that name, null for "auto" or ""; kInvalidArgument names those there are.
+Result<const Algorithm*> named_algorithm(std::string_view name);
+
+// What the caller left open is chosen, what it named is kept.
+struct Wish {
+  const Algorithm* algorithm = nullptr;  // null: chosen by cost
+  uint64_t slice_bytes = 0;              // 0: chosen by cost
+};
+
+struct Selection {
+  Layout layout;  // with a codec in the place of every "auto"
+  const Algorithm* algorithm = nullptr;
+  uint64_t slice_bytes = 0;
+  double seconds = 0;  // predicted
+};
+
+Selection select(const Wish& wish, const Layout& layout, const Profile& profile);
 
 }  // namespace cgx

@@ -9,33 +9,35 @@ namespace {
 using test::whole;
 
 TEST(PlanCache, KeepsABoundedNumberOfPlansAndForgetsTheOneUsedLongestAgo) {
-  PlanCache cache("auto", 0, 2, 4096);
+  PlanCache cache({nullptr, 4096, 0, 2, true});
   const Layout first = whole(1, "none");
-  const CachedPlan* kept = *cache.find(first);
+  const CachedPlan* kept = cache.find(first);
   for (uint64_t count = 2; count <= 2 * PlanCache::kCapacity; ++count) {
-    ASSERT_TRUE(cache.find(whole(count, "none")).ok());
-    EXPECT_EQ(*cache.find(first), kept) << "used all the time, so never forgotten";
+    ASSERT_NE(cache.find(whole(count, "none")), nullptr);
+    EXPECT_EQ(cache.find(first), kept) << "used all the time, so never forgotten";
   }
   EXPECT_EQ(cache.size(), PlanCache::kCapacity);
 }
 
 TEST(PlanCache, TellsLayoutsApartThatDifferInOneField) {
-  PlanCache cache("auto", 0, 2, 4096);
-  const CachedPlan* a = *cache.find(whole(100, "natural", DType::kF32, 1));
-  const CachedPlan* b = *cache.find(whole(100, "natural", DType::kF32, 2));
-  const CachedPlan* c = *cache.find(whole(100, "natural", DType::kF16, 1));
+  PlanCache cache({nullptr, 4096, 0, 2, true});
+  const CachedPlan* a = cache.find(whole(100, "natural", DType::kF32, 1));
+  const CachedPlan* b = cache.find(whole(100, "natural", DType::kF32, 2));
+  const CachedPlan* c = cache.find(whole(100, "natural", DType::kF16, 1));
   EXPECT_NE(a, b);
   EXPECT_NE(a, c);
-  EXPECT_EQ(a, *cache.find(whole(100, "natural", DType::kF32, 1)));
+  EXPECT_EQ(a, cache.find(whole(100, "natural", DType::kF32, 1)));
 }
 
 TEST(Agreement, ACardSurvivesItsText) {
-  const Card card{5, 100, "shm", "ring", UINT64_MAX, 4096};
+  const Card card{5, 100, "shm", "ring", UINT64_MAX, 4096, true, UINT64_MAX - 1};
   auto read = parse_card(to_text(card), 3);
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->size, 5);
   EXPECT_EQ(read->seed, UINT64_MAX);
   EXPECT_EQ(read->algorithm, "ring");
+  EXPECT_TRUE(read->tune);
+  EXPECT_EQ(read->policy, UINT64_MAX - 1);
 }
 
 TEST(Agreement, AnyOtherTextIsAMismatchThatNamesTheRank) {

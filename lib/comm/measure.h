@@ -1,0 +1,49 @@
+// Measures what cost.h needs to know, through the transport that collectives use and into its own message
+// memory: latencies of all pairs, the link alone and with everybody sending at once, and each candidate
+// codec. Then the ranks exchange what they measured and take the slowest of each figure, rounded: all hold
+// the same profile, bit for bit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "base/status.h"
+#include "plan/cost.h"
+#include "transport/transport.h"
+
+namespace cgx {
+
+// What one rank measured, as it travels: all times in picoseconds.
+struct Measurement {
+  static constexpr size_t kMaxCodecs = 8;
+  static constexpr uint64_t kMagic = 0x3150584743;  // "CGXP1"
+
+  struct Codec {
+    uint64_t encode_hot, decode_hot, encode_cold, decode_cold;
+  };
+
+  uint64_t magic = kMagic;
+  uint64_t latency = 0;
+  uint64_t message = 0;
+  uint64_t pair_byte = 0;
+  uint64_t all_byte = 0;
+  uint64_t cpu_byte = 0;
+  uint64_t host = 0;                          // the same number for ranks that share processors
+  uint64_t cores = 1;                         // of that host
+  std::array<Codec, kMaxCodecs> codecs = {};  // in the order of candidates()
+};
+
+struct MeasureArgs {
+  Transport* transport = nullptr;
+  int64_t timeout_ms = 0;
+};
+
+// Collective. Takes well under 100 ms on links of 1 Gb/s and more.
+Result<Measurement> measure(const MeasureArgs& args);
+// Collective: what all ranks measured, in rank order.
+Result<std::vector<Measurement>> exchange(const MeasureArgs& args, const Measurement& own);
+// The same profile on every rank that is given the same measurements.
+Profile agree_on(const std::vector<Measurement>& all);
+
+}  // namespace cgx

@@ -1,0 +1,115 @@
+// See cost.h.
+#include "plan/cost.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace cgx {
+namespace {
+
+// A tensor and its result that are larger do not stay in a core's cache from one step of training to the
+// next.
+constexpr uint64_t kCachedBytes = uint64_t{1} << 20;
+
+// Where a codec was not measured: what 4-bit max-min costs on a core of 2020, and a copy.
+constexpr double kLossyEncode = 0.3, kLossyDecode = 0.2;
+constexpr double kRawEncode = 0.15, kRawDecode = 0.2;
+
+struct Rates {
+  double encode, decode;
+};
+
+// The measured codec that is most like `spec`: the same, else of the same kind with the nearest number of
+// bits.
+Rates rates_of(const CodecSpec& spec, const Profile& profile, bool cached) {
+  const CodecCost* best = nullptr;
+  int best_distance = 1 << 16;
+  for (const CodecCost& cost : profile.codecs) {
+    if (cost.spec.values.kind != spec.values.kind || is_sparse(spec)) continue;
+    const int distance = std::abs(int{cost.spec.values.bits} - int{spec.values.bits});
+    if (distance >= best_distance) continue;
+    best = &cost;
+    best_distance = distance;
+  }
+  if (best != nullptr) {
+    return cached ? Rates{best->encode_hot, best->decode_hot} : Rates{best->encode_cold, best->decode_cold};
+  }
+  const bool raw = spec.kind == CodecKind::kNone || is_auto(spec);
+  return raw ? Rates{kRawEncode, kRawDecode} : Rates{kLossyEncode, kLossyDecode};
+}
+
+double ranks_of(const Profile& profile) { return static_cast<double>(profile.size); }
+
+double turns_of(double raw_bytes, uint64_t slice_bytes) {
+  return std::max(1.0, std::ceil(raw_bytes / static_cast<double>(std::max<uint64_t>(1, slice_bytes))));
+}
+
+// `turns` turns that together need `cpu` of the processor and `link` of the link.
+double pipelined(double turns, double cpu, double link) {
+  return (cpu + link + (turns - 1) * std::max(cpu, link)) / turns;
+}
+
+}  // namespace
+
+Profile default_profile(int size, bool same_host) {
+  Profile p;
+  p.size = size;
+  p.latency = same_host ? 5e3 : 50e3;
+  p.message = same_host ? 300 : 5e3;
+  p.pair_byte = p.all_byte = same_host ? 0.05 : 0.8;
+  return p;
+}
+
+Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes) {
+  Load load;
+  load.raw_bytes = layout.count() * dtype_bytes(layout.dtype());
+  load.wire_bytes = layout.wire_bytes(0, layout.count());
+  load.slice_bytes = slice_bytes;
+  const bool cached = load.raw_bytes <= kCachedBytes;
+  const CodecSpec none;
+  for (const Segment& segment : layout.segments()) {
+    const bool raw = is_raw(segment.spec, layout.dtype(), segment.count);
+    const Rates rates = rates_of(raw ? none : segment.spec, profile, cached);
+    load.encode_ns += rates.encode * static_cast<double>(segment.count);
+    load.decode_ns += rates.decode * static_cast<double>(segment.count);
+  }
+  return load;
+}
+
+double scatter_gather_ns(const Load& load, const Profile& p) {
+  const double n = ranks_of(p);
+  if (p.size < 2) return load.decode_ns;
+  // As plan_scatter_gather() cuts: from four ranks on slices shrink.
+  const double slice = static_cast<double>(load.slice_bytes) * 4 / std::max(4.0, n);
+  const double turns = turns_of(static_cast<double>(load.raw_bytes) / n, static_cast<uint64_t>(slice));
+  const double bytes = 2 * (n - 1) / n * static_cast<double>(load.wire_bytes);
+  const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
+                     turns * 2 * (n - 1) * p.message;
+  return 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
+}
+
+double allgather_ns(const Load& load, const Profile& p) {
+  const double n = ranks_of(p);
+  if (p.size < 2) return load.decode_ns;
+  const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
+  const double bytes = (n - 1) * static_cast<double>(load.wire_bytes);
+  const double cpu = load.encode_ns + load.decode_ns * n + bytes * p.cpu_byte + turns * (n - 1) * p.message;
+  return p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
+}
+
+// Two slices walk together: while one is summed the other is on its way.
+double ring_ns(const Load& load, const Profile& p) {
+  const double n = ranks_of(p);
+  if (p.size <= 2) return scatter_gather_ns(load, p);  // the same exchange
+  const double hops = 2 * (n - 1);
+  const double turns = std::ceil(turns_of(static_cast<double>(load.raw_bytes) / n, load.slice_bytes) / 2);
+  const double bytes = hops / n * static_cast<double>(load.wire_bytes);
+  const double cpu = load.encode_ns * (2 * n - 2) / n + load.decode_ns * (2 * n - 1) / n +
+                     bytes * p.cpu_byte + turns * hops * 2 * p.message;
+  const double steps = turns * hops;
+  const double c = cpu * p.crowding / steps;
+  const double l = bytes * p.pair_byte / steps;
+  return steps * std::max({c, l, p.latency + (c + l) / 2});
+}
+
+}  // namespace cgx

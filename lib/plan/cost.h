@@ -1,0 +1,66 @@
+// What a collective costs: pure functions of what was measured of a machine (a Profile), so that every rank
+// that has the same profile makes the same choice.
+//
+// A plan is a row of turns, a slice each. In a turn the processor encodes, sums and decodes, and the link
+// moves bytes; while the link moves one slice the processor can work on another. So with k turns that need c
+// of the processor and l of the link each, T = latencies + (c + l) + (k - 1) max(c, l): one turn is a plain
+// sum, many turns cost the slower of the two. More turns overlap better and pay for more messages.
+//
+// With S elements, W wire bytes, n ranks, e and d the costs to encode and to decode and add an element:
+//   scatter_gather  processor S (e + d (2n - 1) / n), link 2 (n - 1) / n W, two latencies
+//   allgather       processor S (e + d n),            link (n - 1) W,       one latency
+//   ring            as scatter_gather by neighbours,  2 (n - 1) latencies
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "codec/layout.h"
+#include "codec/spec.h"
+
+namespace cgx {
+
+// Nanoseconds an element, on one thread.
+struct CodecCost {
+  CodecSpec spec;
+  double encode_hot = 0, decode_hot = 0;    // elements in the cache
+  double encode_cold = 0, decode_cold = 0;  // elements in memory
+
+  bool operator==(const CodecCost&) const = default;
+};
+
+// A machine as a communicator's ranks see it, the slowest of them for each figure. All times in nanoseconds.
+struct Profile {
+  int size = 1;
+  double latency = 0;             // from one rank's sending of a small message to another's having it
+  double message = 0;             // of the processor, to send one message and receive one
+  double pair_byte = 0;           // a byte to one peer, while one comes from another
+  double all_byte = 0;            // a byte to any peer, while all ranks send to all
+  double cpu_byte = 0;            // of the processor, for a byte sent and one received
+  double crowding = 1;            // ranks that share a core, on the fullest host
+  std::vector<CodecCost> codecs;  // none first; may be empty
+
+  bool operator==(const Profile&) const = default;
+};
+
+// For where nothing was measured: round figures of processes on a host, or of 10 Gb/s Ethernet.
+Profile default_profile(int size, bool same_host);
+
+// The collective whose cost is asked for.
+struct Load {
+  uint64_t raw_bytes = 0;
+  uint64_t wire_bytes = 0;
+  double encode_ns = 0;  // to encode the whole tensor once
+  double decode_ns = 0;  // to decode and add it once
+  uint64_t slice_bytes = 0;
+};
+
+Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes);
+
+// Nanoseconds that an allreduce takes by the algorithm of that name.
+double scatter_gather_ns(const Load& load, const Profile& profile);
+double allgather_ns(const Load& load, const Profile& profile);
+double ring_ns(const Load& load, const Profile& profile);
+
+}  // namespace cgx

@@ -1,0 +1,188 @@
+// "auto": measured, agreed on, chosen alike on every rank, pinned, and refused where it means nothing.
+#include <nlohmann/json.hpp>
+
+#include "codec/candidates.h"
+#include "comm/measure.h"
+#include "comm/policy_text.h"
+#include "comm/world.h"
+#include "transport/ranks.h"
+
+namespace cgx {
+namespace {
+
+using test::in_place;
+using test::noise;
+using test::Replicas;
+using test::run_world;
+using test::whole;
+using test::World;
+
+// A slow link that favours max-min, so that the choice is known.
+Policy slow_link(int size) {
+  Policy policy;
+  policy.transport = "local";
+  policy.profile = default_profile(size, false);
+  policy.profile.all_byte = policy.profile.pair_byte = 8;
+  for (const Candidate& c : candidates()) policy.profile.codecs.push_back({c.spec, 0.1, 0.1, 0.2, 0.2});
+  return policy;
+}
+
+TEST(Policy, AutoGivesTheSameBitsOnEveryRank) {
+  for (const int size : {1, 2, 3, 4}) {
+    Replicas replicas(size);
+    run_world({.size = size}, [&](Communicator& comm) {
+      for (const uint64_t count : {1u, 1000u, 100000u, 1000003u}) {
+        std::vector<float> x = noise(comm.rank(), count);
+        const Status status = comm.allreduce(
+            in_place(x, whole(count, "auto:error=0.1+ef", DType::kF32, static_cast<uint32_t>(count))));
+        ASSERT_TRUE(status.ok()) << status.message();
+        replicas.expect_equal(comm.rank(), x, fmt::format("{} elements", count));
+      }
+      const auto text = comm.policy();
+      ASSERT_TRUE(text.ok());
+      replicas.expect_equal(comm.rank(), std::vector<char>(text->begin(), text->end()), "the policy");
+    });
+  }
+}
+
+TEST(Policy, NothingIsMeasuredUnlessAsked) {
+  run_world({}, [](Communicator& comm) {
+    std::vector<float> x = noise(comm.rank(), 1000);
+    ASSERT_TRUE(comm.allreduce(in_place(x, whole(1000, "maxmin:bits=4"))).ok());
+    EXPECT_EQ(*comm.policy(), "");
+    ASSERT_TRUE(comm.tune().ok());
+    EXPECT_NE(*comm.policy(), "");
+    ASSERT_TRUE(comm.allreduce(in_place(x, whole(1000, "maxmin:bits=4"))).ok());
+  });
+}
+
+TEST(Policy, MayBeMeasuredAtCreation) {
+  World world;
+  world.adjust = [](CommunicatorConfig& config) { config.tune = true; };
+  run_world(world, [](Communicator& comm) { EXPECT_NE(*comm.policy(), ""); });
+}
+
+// One rank's figures are far off: all take the slowest of each, and so the same profile.
+TEST(Policy, RanksAgreeWhateverEachOfThemMeasured) {
+  constexpr int kSize = 3;
+  std::vector<Profile> profiles(kSize);
+  test::run_ranks("local", kSize, [&](Transport& transport) {
+    const MeasureArgs args{&transport, test::kPatienceMs};
+    Result<Measurement> own = measure(args);
+    ASSERT_TRUE(own.ok()) << own.status().message();
+    if (transport.rank() == 1) {
+      own->latency *= 1000;
+      own->codecs[3].encode_hot = 123456789;
+    }
+    const auto all = exchange(args, *own);
+    ASSERT_TRUE(all.ok()) << all.status().message();
+    profiles[static_cast<size_t>(transport.rank())] = agree_on(*all);
+  });
+  EXPECT_EQ(profiles[0], profiles[1]);
+  EXPECT_EQ(profiles[0], profiles[2]);
+  EXPECT_EQ(profiles[0].codecs[3].encode_hot, 120000);  // two digits of 123456.789 ns
+}
+
+TEST(Policy, OneRankThatDoesNotLeaveTheChoiceIsAMismatch) {
+  run_world({}, [](Communicator& comm) {
+    std::vector<float> x = noise(comm.rank(), 1000);
+    const Status status = comm.allreduce(in_place(x, whole(1000, comm.rank() == 0 ? "auto" : "none")));
+    EXPECT_EQ(status.code(), Code::kMismatch) << status.message();
+    EXPECT_NE(status.message().find("auto"), std::string::npos) << status.message();
+  });
+}
+
+TEST(Policy, SurvivesItsText) {
+  const Policy policy = slow_link(4);
+  const auto read = parse_policy(to_json(policy), "test");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->profile, policy.profile);
+  EXPECT_EQ(read->transport, "local");
+}
+
+TEST(Policy, APinnedOneDecidesWithoutMeasuring) {
+  const std::string text = to_json(slow_link(2));
+  World world;
+  world.adjust = [&](CommunicatorConfig& config) { config.policy = text; };
+  run_world(world, [&](Communicator& comm) {
+    std::vector<float> x = noise(comm.rank(), 1 << 20);
+    ASSERT_TRUE(comm.allreduce(in_place(x, whole(x.size(), "auto"))).ok());
+    EXPECT_EQ(*comm.policy(), text);
+    EXPECT_EQ(comm.stats().accounting.compressed, x.size());
+    EXPECT_NEAR(
+        static_cast<double>(comm.stats().run.raw_bytes) / static_cast<double>(comm.stats().run.wire_bytes),
+        7.76, 0.01);
+  });
+}
+
+TEST(Policy, BadTextsAreRefusedWithWhatIsWrongInThem) {
+  const nlohmann::json good = nlohmann::json::parse(to_json(slow_link(2)));
+  const auto refused = [](const std::string& text, const std::string& words) {
+    const auto read = parse_policy(text, "file.json");
+    ASSERT_FALSE(read.ok()) << text;
+    EXPECT_EQ(read.status().code(), Code::kInvalidArgument);
+    EXPECT_NE(read.status().message().find(words), std::string::npos) << read.status().message();
+    EXPECT_NE(read.status().message().find("file.json"), std::string::npos);
+  };
+  refused("", "no JSON object");
+  refused("[1]", "no JSON object");
+  refused("{}", "cgx_policy");
+  for (const char* key : {"ranks", "transport", "latency_ns", "all_ns_per_byte", "codecs"}) {
+    nlohmann::json bad = good;
+    bad.erase(key);
+    refused(bad.dump(), key);
+  }
+  nlohmann::json bad = good;
+  bad["cgx_policy"] = 2;
+  refused(bad.dump(), "format is 2");
+  bad = good;
+  bad["latency_ns"] = -1;
+  refused(bad.dump(), "-1");
+  bad = good;
+  bad["codecs"][1]["codec"] = "maxmin:bits=17";
+  refused(bad.dump(), "17");
+  bad = good;
+  bad["codecs"].erase(2);
+  refused(bad.dump(), "lacks maxmin");
+}
+
+TEST(Policy, OneOfAnotherMachineDoesNotFit) {
+  EXPECT_FALSE(read_policy(to_json(slow_link(2)), 3, "local").ok());
+  EXPECT_FALSE(read_policy(to_json(slow_link(2)), 2, "shm").ok());
+  EXPECT_TRUE(read_policy(to_json(slow_link(2)), 2, "local").ok());
+  const auto missing = load_policy("/nonexistent/policy.json");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.status().message().find("/nonexistent/policy.json"), std::string::npos);
+}
+
+TEST(Policy, RanksWithDifferentOnesAreAMismatch) {
+  World world;
+  world.adjust = [](CommunicatorConfig& config) {
+    if (config.rank == 1) config.policy = to_json(slow_link(2));
+  };
+  test::create_world(world, [](int, Result<std::unique_ptr<Communicator>>& made) {
+    ASSERT_FALSE(made.ok());
+    EXPECT_EQ(made.status().code(), Code::kMismatch) << made.status().message();
+  });
+}
+
+TEST(Policy, ThreadsChangeNoBit) {
+  std::vector<std::vector<float>> results;
+  for (const uint32_t threads : {1u, 3u}) {
+    World world;
+    world.adjust = [&](CommunicatorConfig& config) { config.threads = threads; };
+    std::vector<float> kept;
+    run_world(world, [&](Communicator& comm) {
+      std::vector<float> x = noise(comm.rank(), 300001);
+      for (int step = 0; step < 3; ++step) {
+        ASSERT_TRUE(comm.allreduce(in_place(x, whole(x.size(), "maxmin:bits=4+ef"), true)).ok());
+      }
+      if (comm.rank() == 0) kept = x;
+    });
+    results.push_back(kept);
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+}  // namespace
+}  // namespace cgx

@@ -1,0 +1,186 @@
+// The cost model and the choices that follow from it: monotone where it must be, and turning where the
+// formulas say.
+#include "plan/select.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "codec/candidates.h"
+#include "plan/algorithm_list.h"
+#include "plan/layouts.h"
+
+namespace cgx {
+namespace {
+
+using test::spec_of;
+using test::uniform;
+
+// A machine whose codecs all cost the same; links by their nanoseconds a byte.
+Profile machine(int size, double byte_ns, double encode_ns = 0.1, double decode_ns = 0.05) {
+  Profile p;
+  p.size = size;
+  p.latency = 20000;
+  p.message = 1000;
+  p.pair_byte = p.all_byte = byte_ns;
+  for (const Candidate& c : candidates()) {
+    const bool raw = c.spec.kind == CodecKind::kNone;
+    const double scale = raw ? 0.5 : 1;
+    p.codecs.push_back({c.spec, encode_ns * scale, decode_ns * scale, encode_ns * scale, decode_ns * scale});
+  }
+  return p;
+}
+
+std::string codec_of(const Selection& s) { return to_string(s.layout.segments()[0].spec); }
+
+TEST(Candidates, ErrorsAreThoseOfNormallyDistributedElements) {
+  constexpr uint64_t kCount = 1 << 18;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(kCount);
+  for (float& e : x) e = normal(random);
+  double energy = 0;
+  for (const float e : x) energy += static_cast<double>(e) * e;
+  for (const Candidate& c : candidates()) {
+    std::vector<uint8_t> block(encoded_bytes(c.spec, DType::kF32, kCount));
+    std::vector<float> y(kCount);
+    ASSERT_TRUE(encode(c.spec, DType::kF32, x.data(), kCount, {}, {}, block.data()).ok());
+    ASSERT_TRUE(decode(c.spec, DType::kF32, block.data(), kCount, Into::kAssign, y.data()).ok());
+    double lost = 0;
+    for (uint64_t i = 0; i < kCount; ++i) lost += std::pow(static_cast<double>(x[i]) - y[i], 2);
+    // 512 buckets: their mean squared range varies by 2 * sqrt(var R^2) / sqrt(512) < 4 % (R^2 of a bucket is
+    // 37.4 +- 6.5); bf16's figure is a bound.
+    EXPECT_LE(lost / energy, 1.04 * c.error) << to_string(c.spec);
+    if (c.spec.kind == CodecKind::kCast) continue;
+    EXPECT_GE(lost / energy, 0.96 * c.error) << to_string(c.spec);
+  }
+}
+
+TEST(Candidates, AreThoseWithinTheError) {
+  EXPECT_EQ(candidates_within(0).size(), 1u);
+  EXPECT_EQ(candidates_within(0)[0].spec.kind, CodecKind::kNone);
+  for (const Candidate& c : candidates_within(0.03)) EXPECT_LE(c.error, 0.03);
+  EXPECT_EQ(candidates_within(0.03).back().spec, spec_of("maxmin:bits=4"));
+  EXPECT_EQ(candidates_within(1).size(), candidates().size());
+}
+
+TEST(Cost, GrowsWithBytesAndWithSlowerLinks) {
+  for (const Algorithm& row : algorithms()) {
+    for (int size = 2; size <= 8; ++size) {
+      double before = 0;
+      for (uint64_t count = 256; count <= uint64_t{1} << 26; count *= 2) {
+        const Profile p = machine(size, 1);
+        const double cost = row.cost_ns(load_of(uniform(count, "none"), p, 1 << 18), p);
+        EXPECT_GE(cost, before) << row.name << ", " << size << " ranks, " << count;
+        before = cost;
+      }
+      before = 0;
+      for (double byte_ns = 0.01; byte_ns < 100; byte_ns *= 2) {
+        const Profile p = machine(size, byte_ns);
+        const double cost = row.cost_ns(load_of(uniform(1 << 22, "maxmin:bits=4"), p, 1 << 18), p);
+        EXPECT_GE(cost, before) << row.name << ", " << size << " ranks, " << byte_ns;
+        before = cost;
+      }
+    }
+  }
+}
+
+// On a link so slow that nothing else counts, scatter_gather takes 2 (n - 1) / n W bytes' time.
+TEST(Cost, OnASlowLinkIsTheLinksTime) {
+  for (int size : {2, 4, 8}) {
+    const Profile p = machine(size, 1000);
+    const Load load = load_of(uniform(1 << 24, "none"), p, 1 << 18);
+    const double n = size;
+    const double link = 2 * (n - 1) / n * static_cast<double>(load.wire_bytes) * 1000;
+    EXPECT_NEAR(scatter_gather_ns(load, p) / link, 1, 0.01);
+  }
+}
+
+// Compressing 4-bit max-min at n = 2 saves (1 - 1/r) of 4 S bytes' time of the link and costs no more than
+// its encoding and 3/2 decodings when nothing overlaps, so it must be chosen on links slower than that; and
+// raw where even full overlap cannot pay: the codec alone takes longer than raw altogether.
+TEST(Select, CompressesWhereTheLinkIsSlowerThanTheCodec) {
+  const Layout layout = uniform(1 << 24, "auto");
+  EXPECT_EQ(codec_of(select({}, layout, machine(2, 8))), to_string(spec_of("maxmin:bits=4")));
+  EXPECT_EQ(codec_of(select({}, layout, machine(4, 8))), to_string(spec_of("maxmin:bits=4")));
+  EXPECT_EQ(codec_of(select({}, layout, machine(2, 0.001, 10, 10))), "none");
+  bool compressed = false;
+  for (double byte_ns = 0.001; byte_ns < 100; byte_ns *= 1.5) {
+    const bool now = codec_of(select({}, layout, machine(2, byte_ns, 1, 0.5))) != "none";
+    EXPECT_TRUE(now || !compressed) << "once it pays it pays on every slower link: " << byte_ns;
+    compressed = now;
+  }
+  EXPECT_TRUE(compressed);
+}
+
+TEST(Select, NeverGoesBeyondTheErrorThatIsAllowed) {
+  for (const char* open :
+       {"auto:error=0", "auto:error=0.00001", "auto:error=0.001", "auto", "auto:error=1"}) {
+    const double allowed = spec_of(open).error;
+    for (double byte_ns : {0.01, 1.0, 100.0}) {
+      const Selection s = select({}, uniform(1 << 20, open), machine(4, byte_ns));
+      const auto list = candidates_within(allowed);
+      EXPECT_TRUE(std::any_of(list.begin(), list.end(),
+                              [&](const Candidate& c) { return c.spec == s.layout.segments()[0].spec; }))
+          << open << " became " << codec_of(s);
+      EXPECT_LE(s.algorithm->roundings(4), codec_of(s) == "none" ? 4 : 2);
+    }
+  }
+}
+
+// Two latencies against one, and 2 (n - 1) / n W against (n - 1) W bytes: with free codecs allgather takes
+// less than 0.95 of scatter_gather's time below W* = 0.9 latency / ((n - 1)(1 - 1.9 / n) byte).
+TEST(Select, TakesOneShotBelowTheSizeWhereASecondLatencyIsCheaperThanBytes) {
+  for (int size : {3, 4, 8}) {
+    const double n = size;
+    Profile p = machine(size, 1, 0, 0);
+    p.message = 0;
+    const double turning = 0.9 * p.latency / ((n - 1) * (1 - 1.9 / n));  // bytes
+    const auto algorithm = [&](double bytes) {
+      return std::string(select({}, uniform(static_cast<uint64_t>(bytes / 4), "none"), p).algorithm->name);
+    };
+    EXPECT_EQ(algorithm(0.9 * turning), "allgather") << size;
+    EXPECT_NE(algorithm(1.1 * turning), "allgather") << size;
+  }
+}
+
+TEST(Select, KeepsWhatTheCallerNamed) {
+  const Algorithm* ring = find_algorithm("ring");
+  const Selection s = select({ring, 12345}, uniform(1 << 20, "auto"), machine(4, 8));
+  EXPECT_EQ(s.algorithm, ring);
+  EXPECT_EQ(s.slice_bytes, 12345u);
+}
+
+TEST(Select, KeepsErrorFeedbackAndOtherSegments) {
+  const Layout layout = test::mixed(100000, {"auto+ef", "none", "maxmin:bits=8", "topk:ratio=0.1"});
+  const Selection s = select({}, layout, machine(2, 100));
+  ASSERT_EQ(s.layout.segments().size(), layout.segments().size());
+  EXPECT_FALSE(s.layout.any_auto());
+  for (size_t i = 0; i < layout.segments().size(); ++i) {
+    const Segment& now = s.layout.segments()[i];
+    const Segment& asked = layout.segments()[i];
+    EXPECT_EQ(now.offset, asked.offset);
+    EXPECT_EQ(now.tensor_id, asked.tensor_id);
+    if (is_auto(asked.spec)) {
+      EXPECT_EQ(to_string(now.spec), to_string(spec_of("maxmin:bits=4+ef")));
+    } else {
+      EXPECT_EQ(now.spec, asked.spec);
+    }
+  }
+}
+
+TEST(Select, WithoutMeasurementsSmallTensorsGoInOneShot) {
+  const auto algorithm = [](uint64_t count, int size, bool same_host) {
+    return std::string(
+        select({nullptr, kDefaultSliceBytes}, uniform(count, "none"), default_profile(size, same_host))
+            .algorithm->name);
+  };
+  EXPECT_EQ(algorithm(1024, 2, true), "allgather");
+  EXPECT_EQ(algorithm(1024, 4, false), "allgather");
+  EXPECT_EQ(algorithm(1 << 24, 2, false), "scatter_gather");
+  EXPECT_EQ(algorithm(1 << 24, 8, true), "scatter_gather");
+}
+
+}  // namespace
+}  // namespace cgx
