@@ -122,6 +122,9 @@ Communicator::Communicator(const StorePtr& store, int rank, int size, const Comm
   config.timeout_ms = std::max<int64_t>(timeout.count(), 1);
   config.seed = options.seed;
   config.slice_bytes = options.slice_bytes;
+  config.threads = options.threads;
+  config.tune = options.tune ? 1 : 0;
+  config.policy_file = or_null(options.policy_file);
   const cgx_status status = cgx_comm_create(&config, &comm_);
   if (status != CGX_OK) {
     const std::exception_ptr error = make_error(status, cgx_last_error());
@@ -141,6 +144,21 @@ void Communicator::allreduce(const cgx_allreduce_args& args, cgx_done_fn done, v
 }
 
 void Communicator::abort(const std::string& reason) { check(cgx_comm_abort(comm_, reason.c_str())); }
+
+void Communicator::tune() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check(cgx_comm_tune(comm_));
+}
+
+std::string Communicator::policy() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  uint64_t bytes = 0;
+  check(cgx_comm_policy(comm_, nullptr, 0, &bytes));
+  std::string text(bytes, '\0');
+  check(cgx_comm_policy(comm_, text.data(), bytes, &bytes));
+  text.pop_back();  // the terminating 0
+  return text;
+}
 
 cgx_stats Communicator::stats() const {
   cgx_stats stats = CGX_STATS_INIT;

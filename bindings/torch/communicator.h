@@ -18,6 +18,9 @@ struct CommunicatorOptions {
   std::string interface_name;
   uint64_t seed = 0;
   uint64_t slice_bytes = 0;
+  uint32_t threads = 0;
+  bool tune = false;
+  std::string policy_file;
 };
 
 class Communicator {
@@ -34,6 +37,9 @@ class Communicator {
   void allreduce(const cgx_allreduce_args& args, cgx_done_fn done, void* user);
   void abort(const std::string& reason);
   cgx_stats stats() const;
+  // Collective.
+  void tune();
+  std::string policy();
   std::string transport() const;
   void reset_residuals();
   double residual_norm(uint32_t tensor_id);

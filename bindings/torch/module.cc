@@ -73,7 +73,16 @@ void bind_options(py::module_& module) {
           [](CgxOptions& o, uint64_t value) { o.communicator.seed = value; })
       .def_property(
           "slice_bytes", [](const CgxOptions& o) { return o.communicator.slice_bytes; },
-          [](CgxOptions& o, uint64_t value) { o.communicator.slice_bytes = value; });
+          [](CgxOptions& o, uint64_t value) { o.communicator.slice_bytes = value; })
+      .def_property(
+          "threads", [](const CgxOptions& o) { return o.communicator.threads; },
+          [](CgxOptions& o, uint32_t value) { o.communicator.threads = value; })
+      .def_property(
+          "tune", [](const CgxOptions& o) { return o.communicator.tune; },
+          [](CgxOptions& o, bool value) { o.communicator.tune = value; })
+      .def_property(
+          "policy_file", [](const CgxOptions& o) { return o.communicator.policy_file; },
+          [](CgxOptions& o, const std::string& value) { o.communicator.policy_file = value; });
 }
 
 void bind_group(py::module_& module) {
@@ -96,6 +105,10 @@ void bind_group(py::module_& module) {
           "residual_norm",
           [](ProcessGroupCgx& group, uint32_t id) { return group.connected()->residual_norm(id); },
           ReleaseGil())
+      .def(
+          "tune", [](ProcessGroupCgx& group) { group.connected()->tune(); }, ReleaseGil())
+      .def(
+          "policy", [](ProcessGroupCgx& group) { return group.connected()->policy(); }, ReleaseGil())
       .def("communicator_stats", &communicator_stats)
       .def("delegated", &delegated)
       .def_property_readonly("cgx_options", &ProcessGroupCgx::options)

@@ -268,6 +268,9 @@ class Communicator {
     std::chrono::milliseconds timeout{0};
     uint64_t seed = 0;
     uint64_t slice_bytes = 0;
+    uint32_t threads = 0;
+    bool tune = false;
+    std::string policy_file;
   };
 
   // One allreduce: `input` null means in place.
@@ -300,6 +303,9 @@ class Communicator {
     config.timeout_ms = options.timeout.count();
     config.seed = options.seed;
     config.slice_bytes = options.slice_bytes;
+    config.threads = options.threads;
+    config.tune = options.tune ? 1 : 0;
+    config.policy_file = text(options.policy_file);
     cgx_comm* made = nullptr;
     detail::check(cgx_comm_create(&config, &made));
     handle_.reset(made);
@@ -309,6 +315,17 @@ class Communicator {
   int size() const { return cgx_comm_size(get()); }
   // "shm", "tcp", "gloo" or "local".
   std::string transport() const { return cgx_comm_transport(get()); }
+
+  // Measures codecs and links and lets the result decide from now on. Collective.
+  void tune() { detail::check(cgx_comm_tune(get())); }
+  // What was measured and follows from it, as JSON; "" as long as nothing was.
+  std::string policy() const {
+    uint64_t bytes = 0;
+    detail::check(cgx_comm_policy(get(), nullptr, 0, &bytes));
+    std::vector<char> text(bytes);
+    detail::check(cgx_comm_policy(get(), text.data(), text.size(), &bytes));
+    return text.data();
+  }
 
   void allreduce(const Args& args) {
     std::vector<cgx_segment> segments;

@@ -121,8 +121,10 @@ TEST(Mismatch, AnotherConfigurationIsAnErrorOnAllRanks) {
   expect_create_mismatch([](CommunicatorConfig& c) { c.seed = 7; }, {"seed=7", "seed=42"});
   expect_create_mismatch([](CommunicatorConfig& c) { c.algorithm = "ring"; }, {"ring", "auto"});
   expect_create_mismatch([](CommunicatorConfig& c) { c.transport = "shm"; }, {"shm", "local"});
-  expect_create_mismatch([](CommunicatorConfig& c) { c.slice_bytes = 4096; }, {"slice_bytes=4096", "262144"});
+  expect_create_mismatch([](CommunicatorConfig& c) { c.slice_bytes = 4096; },
+                         {"slice_bytes=4096", "slice_bytes=0"});
   expect_create_mismatch([](CommunicatorConfig& c) { c.size = 4; }, {"size=4", "size=3"});
+  expect_create_mismatch([](CommunicatorConfig& c) { c.tune = true; }, {"tune=1", "tune=0"});
 }
 
 TEST(Mismatch, ARankThatIsThereTwiceIsAnError) {

@@ -257,6 +257,26 @@ def test_a_communicator_sums_numpy_arrays(tmp_path):
         assert out.strip() == "{3.0} [1, 10] 0.5 2 3", error
 
 
+def test_a_measured_policy_is_a_file_for_the_next_run(tmp_path):
+    code = (
+        "import json; x = np.ones(5000, np.float32); before = comm.policy(); comm.allreduce(x, codec='auto'); "
+        "comm.tune(); policy = comm.policy(); comm.close(); "
+        f"path = '{tmp_path}/policy-' + str(rank); json.dump(policy, open(path, 'w')); "
+        f"again = cgx.Communicator(rank, 2, store='file:{tmp_path}/again', policy_file=path, threads=2, timeout_ms=20000); "
+        "print(set(x.tolist()), before, again.policy() == policy, policy['ranks'], len(policy['codecs']) > 3)"
+    )
+    for process in _numpy_ranks(str(tmp_path / "store-three"), code):
+        out, error = process.communicate(timeout=60)
+        assert out.strip() == "{2.0} None True 2 True", error
+
+
+def test_auto_has_no_bytes_of_its_own():
+    codec = cgx.Codec("auto:error=0.1")
+    assert codec.spec == "auto:error=0.1"
+    with pytest.raises(cgx.Error, match="name a codec"):
+        codec.encode(np.zeros(4, np.float32))
+
+
 def test_a_communicator_refuses_what_it_cannot_sum(tmp_path):
     code = (
         "exec('''\\nfor bad in (np.zeros(3, np.complex64), np.zeros((4, 4), np.float32)[:, ::2], [1.0]):\\n"

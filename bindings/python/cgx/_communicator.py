@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,8 @@ class Communicator:
     Collective: every rank makes one, with the same arguments but ``rank``. With no arguments everything
     comes from the environment (torchrun's, MPI launchers' or CGX_* variables). ``store`` is
     "file:DIRECTORY" or "tcp:HOST:PORT". Raises ``cgx.Error``, naming the peer that is missing or differs.
+    ``threads`` are those of this rank's codecs (0: CGX_THREADS, else 1). ``tune`` measures at once what ``tune()`` does;
+    ``policy_file`` holds what ``policy()`` gave, as JSON, and replaces the measuring.
     One call at a time is made on a communicator (a lock sees to it); ``abort`` may come from any thread.
     """
 
@@ -50,6 +54,9 @@ class Communicator:
         timeout_ms: int = 0,
         seed: int = 0,
         slice_bytes: int = 0,
+        threads: int = 0,
+        tune: bool = False,
+        policy_file: str | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
@@ -66,6 +73,9 @@ class Communicator:
             timeout_ms=timeout_ms,
             seed=seed,
             slice_bytes=slice_bytes,
+            threads=threads,
+            tune=int(tune),
+            policy_file=_text(policy_file),
         )
         try:
             check(load().cgx_comm_create(ctypes.byref(config), ctypes.byref(self._handle)))
@@ -151,6 +161,23 @@ class Communicator:
             tensor_id=tensor,
             timeout_ms=timeout_ms,
         )
+
+    def tune(self) -> None:
+        """Measures codecs and links, and lets the result choose algorithms and the codec "auto" from now on. Collective."""
+        with self._lock:
+            check(load().cgx_comm_tune(self._open()))
+
+    def policy(self) -> dict[str, Any] | None:
+        """What was measured, and what follows from it at some sizes; None as long as nothing was.
+
+        Written to a file with ``json.dump`` it is a ``policy_file``.
+        """
+        size = ctypes.c_uint64()
+        with self._lock:
+            check(load().cgx_comm_policy(self._open(), None, 0, ctypes.byref(size)))
+            text = ctypes.create_string_buffer(size.value)
+            check(load().cgx_comm_policy(self._open(), text, size.value, ctypes.byref(size)))
+        return json.loads(text.value) if text.value else None
 
     def abort(self, reason: str = "aborted by the caller") -> None:
         """Fails the communicator here and on its peers. Returns at once."""

@@ -58,6 +58,9 @@ class Config(ctypes.Structure):
         ("timeout_ms", ctypes.c_int64),
         ("seed", ctypes.c_uint64),
         ("slice_bytes", ctypes.c_uint64),
+        ("threads", ctypes.c_uint32),
+        ("tune", ctypes.c_uint32),
+        ("policy_file", ctypes.c_char_p),
     ]
 
 
@@ -166,6 +169,11 @@ _SIGNATURES = {
     "cgx_comm_rank": (ctypes.c_int, [_HANDLE]),
     "cgx_comm_size": (ctypes.c_int, [_HANDLE]),
     "cgx_comm_transport": (ctypes.c_char_p, [_HANDLE]),
+    "cgx_comm_tune": (_STATUS, [_HANDLE]),
+    "cgx_comm_policy": (
+        _STATUS,
+        [_HANDLE, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)],
+    ),
     "cgx_allreduce": (_STATUS, [_HANDLE, ctypes.POINTER(AllreduceArgs)]),
     "cgx_comm_stats": (_STATUS, [_HANDLE, ctypes.POINTER(Stats)]),
 }

@@ -10,11 +10,23 @@ by ``ddp_hook``, by ``Options(codec=...)`` in ``pg_options=``, or by CGX_CODEC i
 what was compressed, what was not, and why.
 """
 
-from ._backend import backend_of, register, stats
+from ._backend import backend_of, policy, register, stats, tune
 from ._hook import DdpHook, ddp_hook, make_hook
 from ._options import Options
 from ._policy import Parameter, Policy
 
-__all__ = ["DdpHook", "Options", "Parameter", "Policy", "backend_of", "ddp_hook", "make_hook", "register", "stats"]
+__all__ = [
+    "DdpHook",
+    "Options",
+    "Parameter",
+    "Policy",
+    "backend_of",
+    "ddp_hook",
+    "make_hook",
+    "policy",
+    "register",
+    "stats",
+    "tune",
+]
 
 register()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -50,6 +51,23 @@ def backend_of(group: dist.ProcessGroup | None = None) -> ProcessGroupCgx:
             "make one with init_process_group('cgx') or new_group(backend='cgx')"
         )
     return backend
+
+
+def tune(group: dist.ProcessGroup | None = None) -> None:
+    """Measures codecs and links now, and lets the result decide from now on. Collective; no work may be outstanding."""
+    backend = backend_of(group)
+    backend.connect()
+    backend.tune()
+
+
+def policy(group: dist.ProcessGroup | None = None) -> dict[str, Any] | None:
+    """What was measured and what follows from it at some sizes; None as long as nothing was. No work may be outstanding.
+
+    Written to a file with ``json.dump`` it is what ``Options(policy_file=)`` takes.
+    """
+    backend = backend_of(group)
+    text = backend.policy() if backend.communicator_stats() is not None else ""
+    return json.loads(text) if text else None
 
 
 def stats(group: dist.ProcessGroup | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from .._codec import Codec
 from ._native import RawOptions
 
 _NUMBERS_OF_UINT64 = range(1 << 64)
+_MAX_THREADS = 256
 
 
 class Options(RawOptions):
@@ -21,6 +22,9 @@ class Options(RawOptions):
     transport: "shm", "tcp", "gloo" or "auto"; algorithm: "scatter_gather", "ring", "allgather" or "auto".
     interface: the network interface of tcp and gloo. seed: of the random bits.
     slice_bytes: raw bytes encoded and sent at a time; 0 for the library's choice.
+    threads: of this rank's codecs, beside PyTorch's own; 0 for CGX_THREADS, else 1.
+    tune: measure codecs and links at the first collective that cgx runs, and let the result choose algorithms too, not
+        only codecs that are "auto". policy_file: JSON that ``cgx.torch.policy()`` gave, instead of measuring.
     Raises ValueError or ``cgx.Error`` for a wrong value.
     """
 
@@ -34,6 +38,9 @@ class Options(RawOptions):
         interface: str | None = None,
         seed: int = 0,
         slice_bytes: int = 0,
+        threads: int = 0,
+        tune: bool = False,
+        policy_file: str | None = None,
     ) -> None:
         super().__init__()
         if min_elements < 0:
@@ -41,6 +48,8 @@ class Options(RawOptions):
         for name, value in (("seed", seed), ("slice_bytes", slice_bytes)):
             if value not in _NUMBERS_OF_UINT64:
                 raise ValueError(f"{name} {value} must be 0 to 2^64 - 1")
+        if not 0 <= threads <= _MAX_THREADS:
+            raise ValueError(f"threads {threads} must be 0 to {_MAX_THREADS}")
         self.codec = _plain_codec(codec)
         self.min_elements = min_elements
         self.compress_1d = compress_1d
@@ -49,6 +58,9 @@ class Options(RawOptions):
         self.interface = interface or ""
         self.seed = seed
         self.slice_bytes = slice_bytes
+        self.threads = threads
+        self.tune = tune
+        self.policy_file = policy_file or ""
 
     @classmethod
     def from_environment(cls) -> Options:
