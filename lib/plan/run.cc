@@ -456,7 +456,6 @@ Status Runner::reduce_range(const Step& step, const Part& part, Range range, Scr
     const Timer timer(scratch.stats.encode_seconds);
     uint8_t* out = made + (bytes_before(part, begin) - bytes_before(part, range.begin));
     CGX_RETURN_IF_ERROR(encode_tile(step, part, tile, scratch, sum, out));
-    if (step.last) CGX_RETURN_IF_ERROR(store_tile(part, {out, tile}, tile, scratch));
   }
   if (!into_y) publish(step, part, range, made);
   return {};
@@ -507,19 +506,31 @@ Status Runner::add_own(const Step& step, const Part& part, Range tile, bool firs
   return {};
 }
 
+// What others decode goes to y in the same pass, where the codec can. `sum` is scratch afterwards.
 Status Runner::encode_tile(const Step& step, const Part& part, Range tile, Scratch& scratch, float* sum,
                            uint8_t* out) {
   const uint64_t count = tile.end - tile.begin;
+  const CodecSpec& spec = part.segment.spec;
+  uint8_t* into = y(part.piece.begin + tile.begin);
+  const bool gives_back = step.last && !is_sparse(spec);
+  const bool is_f32 = dtype_ == DType::kF32;
   const SegmentResidual& r = part.residual;
-  const Residual residual =
+  Residual residual =
       step.last ? Residual{from(r.sum_before, tile.begin), from(r.sum_after, tile.begin)}
                 : Residual{from(r.contribution_before, tile.begin), from(r.contribution_after, tile.begin)};
-  const CodecSpec& spec = part.segment.spec;
+  if (gives_back) residual.decoded = is_f32 ? reinterpret_cast<float*>(into) : sum;
   const BlockContext key = context(step, part, tile.begin, scratch);
-  if (dtype_ == DType::kF32) return cgx::encode(spec, dtype_, sum, count, key, residual, out);
-  if (is_sparse(spec)) return encode_sparse_half(part, sum, key, residual, scratch, out);
-  encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key,
-                {residual.after, residual.decoded}, out);
+  if (is_f32) {
+    CGX_RETURN_IF_ERROR(cgx::encode(spec, dtype_, sum, count, key, residual, out));
+  } else if (is_sparse(spec)) {
+    CGX_RETURN_IF_ERROR(encode_sparse_half(part, sum, key, residual, scratch, out));
+  } else {
+    encode_values(spec.values, dtype_, {DType::kF32, sum, residual.before}, count, key,
+                  {residual.after, residual.decoded}, out);
+  }
+  if (!step.last) return {};
+  if (!gives_back) return store_tile(part, {out, tile}, tile, scratch);
+  if (!is_f32) store_rounded(dtype_, sum, count, into);
   return {};
 }
 
