@@ -5,6 +5,7 @@
 torch.topk is given |x| and neither sorts nor gathers; cgx writes the whole block, indices and values."""
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ def main():
     parser.add_argument("--count", type=int, default=1 << 24, help="fp32 elements, normal (16 Mi)")
     parser.add_argument("--ratio", type=float, default=0.01)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", help="save the rounds' ratios here")
     args = parser.parse_args()
     torch.set_num_threads(1)
     x = np.random.default_rng(1).standard_normal(args.count, dtype=np.float32)
@@ -46,6 +48,9 @@ def main():
     ]
     torch_s, cgx_s = (statistics.median(times) for times in zip(*pairs))
     ratio = statistics.median(a / b for a, b in pairs)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"mode": "torch.topk", "count": args.count, "ratios": [a / b for a, b in pairs]}, file)
     print(f"{args.count} elements, k = {k}: torch.topk {torch_s * 1e3:.2f} ms, cgx {cgx_s * 1e3:.2f} ms, {ratio:.1f}x")
 
 

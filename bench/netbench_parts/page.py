@@ -1,68 +1,11 @@
 """docs/BENCHMARKS.md from the JSON beside it: no figure is ever copied by hand."""
 
-import math
-import re
 import statistics
 
-from .judge import bytes_text, control_outside, table, worst
+from .figures import break_even, bytes_text, control_outside, worst
 from .plan import AUTO, FOUR_BITS, MODELS, TOPK
-
-NAMES = {
-    "gloo": "Gloo",
-    "gloo16": "Gloo, 16-bit hook",
-    "openmpi": "Open MPI",
-    "memcpy": "one memcpy",
-    "none": "cgx, uncompressed",
-    "cast:bf16": "cgx, bf16",
-    "maxmin:bits=2": "cgx, 2 bits",
-    "maxmin:bits=4": "cgx, 4 bits",
-    "maxmin:bits=8": "cgx, 8 bits",
-    "natural": "cgx, natural",
-    "natural8": "cgx, natural8",
-    "topk:ratio=0.01": "cgx, top-k 1 %",
-    "auto": "cgx, automatic",
-}
-
-
-def rate_mbps(rate):
-    match = re.fullmatch(r"([\d.]+)([kmg])bit", rate)
-    return float(match[1]) * {"k": 1e-3, "m": 1, "g": 1e3}[match[2]] if match else None
-
-
-def name_of(name):
-    spec, comma, rest = name.partition(", ")
-    return NAMES.get(spec, f"cgx, `{spec}`") + comma + rest
-
-
-def time_text(us):
-    return f"{us / 1e6:.2f} s" if us >= 1e6 else f"{us / 1e3:.3g} ms" if us >= 1e3 else f"{us:.3g} us"
-
-
-def number(value, digits=3):
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def markdown(header, rows):
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-    ]
-
-
-def break_even(figures, name=FOUR_BITS, over="none"):
-    """Mb/s at which the codec stops paying against cgx without one; None if it always pays up to the fastest link."""
-    points = []
-    for step in figures.steps("sweep"):
-        ratio = rate_mbps(step["link"]) and figures.ratio(step, name, over)
-        if ratio:
-            points.append((rate_mbps(step["link"]), ratio.median))
-    points.sort()
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        if y0 >= 1 > y1:
-            return math.exp(math.log(x0) + (math.log(x1) - math.log(x0)) * math.log(y0) / (math.log(y0) - math.log(y1)))
-    return None
+from .table import table
+from .words import NAMES, markdown, name_of, number, rate_mbps, time_text
 
 
 class Page:
@@ -113,14 +56,17 @@ class Page:
             self.say("**A quick run: it shows that everything works. Its figures mean nothing.**", "")
         caches = ", ".join(f"{name} {size}" for name, size in env.get("caches", {}).items())
         self.say(
-            f"Measured {' and '.join(dates)} with `bench/netbench` on {env.get('cores')} cores of {env.get('cpu')} ({', '.join(env.get('instructions', []))}; {caches}; "
-            f"{env.get('memory_GiB')} GiB), {env.get('kernel')}; {env.get('cgx')} at {env.get('commit')}, Gloo {env.get('libgloo-dev')}, "
+            f"Measured {' and '.join(dates)} with `bench/netbench` on {env.get('cores')} cores of {env.get('cpu')} "
+            f"({', '.join(env.get('instructions', []))}; {caches}; {env.get('memory_GiB')} GiB), {env.get('kernel')}; "
+            f"{env.get('cgx')} at {env.get('commit')}, Gloo {env.get('libgloo-dev')}, "
             f"Open MPI {env.get('openmpi-bin')}, PyTorch {env.get('torch')}.",
             "",
-            "Contenders take turns within every round; a ratio is the median of the rounds' ratios, with quartiles in brackets. Every rank is a process; data "
-            "are random normal numbers and differ between ranks; buffers rotate so that caches are no warmer than in use. Links are network namespaces whose "
-            "two directions are limited by token buckets (`scripts/netns`); everybody uses TCP with cubic. Every row's result was compared with the exact one: "
-            "NMSE is |error|²/|exact|², no element was outside its codec's declared bound unless a row says so, and all replicas were identical.",
+            "Contenders take turns within every round; a ratio is the median of the rounds' ratios, with quartiles in "
+            "brackets. Every rank is a process; data are random normal numbers and differ between ranks; buffers "
+            "rotate so that caches are no warmer than in use. Links are network namespaces whose two directions are "
+            "limited by token buckets (`scripts/netns`); everybody uses TCP with cubic. Every row's result was "
+            "compared with the exact one: NMSE is |error|²/|exact|², no element was outside its codec's declared "
+            "bound unless a row says so, and all replicas were identical.",
             "",
         )
         self.controls()
@@ -136,13 +82,15 @@ class Page:
         if controls:
             medians = [ratio.median for ratio in controls]
             self.say(
-                f"Control: Gloo against a second Gloo in the same rounds, {len(controls)} times: {min(medians):.2f} to {max(medians):.2f}, "
+                f"Control: Gloo against a second Gloo in the same rounds, {len(controls)} times: "
+                f"{min(medians):.2f} to {max(medians):.2f}, "
                 f"{len(controls) - len(outside)} of them within 0.9-1.1.",
                 "",
             )
         for section, label, size, ratio in outside:
             self.say(
-                f"- **CONTROL OUTSIDE 0.9-1.1: {section}, {label}, {size}: {ratio}. Do not trust this row's ratios beyond that.**"
+                f"- **CONTROL OUTSIDE 0.9-1.1: {section}, {label}, {size}: {ratio}. "
+                "Do not trust this row's ratios beyond that.**"
             )
         if outside:
             self.say("")
@@ -155,8 +103,8 @@ class Page:
             rows.append(
                 [
                     line.metric + where,
-                    f"{line.floor:g}x",
-                    f"{line.ambition:g}x",
+                    f"{line.floor:.3g}x",
+                    f"{line.ambition:g}x" if line.ambition else "-",
                     str(line.got) if line.got else "-",
                     line.verdict(),
                 ]
@@ -189,7 +137,8 @@ class Page:
                     )
                 )
         self.say(
-            f"Break-even: 4 bits pay {' and '.join(parts)}. Where links outrun this machine's cores, the cores set the speed, not the link.",
+            f"Break-even: 4 bits pay {' and '.join(parts)}. "
+            "Where links outrun this machine's cores, the cores set the speed, not the link.",
             "",
         )
 
@@ -245,7 +194,7 @@ class Page:
             return
         size = bytes_text(next(iter(rows.values()))["size_bytes"])
         self.say(
-            f"### {size}, {step['ranks']} ranks on {self.figures.sections['crowd']['environment']['cores']} cores, shared memory",
+            f"### {size}, {step['ranks']} ranks on {self.figures.environment('crowd')['cores']} cores, shared memory",
             "",
         )
         self.say(
@@ -265,9 +214,12 @@ class Page:
         )
         if model:
             self.say(
-                "Cost model: n ranks on c < n cores share them, and in shared memory nothing else takes time: T = n/c S (1/E + (n-1)/n/Da + 1/D), "
-                f"with E = {model['encode']:.3g}, Da = {model['add']:.3g} and D = {model['decode']:.3g} GB/s (encode, decode and add, decode of one core, alone, "
-                f"from memory). That gives {time_text(model['model_us'])}; measured: {time_text(model['measured_us'])}, {model['model_us'] / model['measured_us']:.2f} of the model's speed.",
+                "Cost model: n ranks on c < n cores share them, and in shared memory nothing else takes time: "
+                "T = n/c S (1/E + (n-1)/n/Da + 1/D), "
+                f"with E = {model['encode']:.3g}, Da = {model['add']:.3g} and D = {model['decode']:.3g} GB/s (encode, "
+                "decode and add, decode of one core, alone, from memory). "
+                f"That gives {time_text(model['model_us'])}; measured: {time_text(model['measured_us'])}, "
+                f"{model['model_us'] / model['measured_us']:.2f} of the model's speed.",
                 "",
             )
         self.command(step)
@@ -279,8 +231,9 @@ class Page:
         self.say(
             "## All gradients of a model",
             "",
-            "Each parameter a layer, in the buckets of PyTorch's DDP (1 MiB, then 25 MiB, last parameter first). Layers of one dimension or below 1024 elements "
-            'stay uncompressed. "cgx" makes one call a bucket; "a call a layer" does what fusing saves. The others reduce the flat buckets.',
+            "Each parameter a layer, in the buckets of PyTorch's DDP (1 MiB, then 25 MiB, last parameter first). "
+            'Layers of one dimension or below 1024 elements stay uncompressed. "cgx" makes one call a bucket; '
+            '"a call a layer" shows what fusing gains. The others reduce the flat buckets.',
             "",
         )
         cells = []
@@ -306,37 +259,39 @@ class Page:
         self.command(steps[0])
 
     def codecs(self):
-        steps = {label: self.figures.step("codec", label) for label in ("in L2", "from memory")}
-        rows = {label: self.figures.rows(step) for label, step in steps.items()}
-        if not rows["in L2"]:
+        places = (("L2", "warm"), ("memory", "cold"))
+        rows = {cache: self.figures.codecs(cache) for _, cache in places}
+        if not rows["warm"]:
             return
-        self.say(
-            "## Codecs on one core",
-            "",
-            "GB/s of fp32, and the share of memcpy's speed on the same bytes in the same rounds.",
-            "",
-        )
+        self.say("## Codecs on one core", "", self.memcpy(rows), "")
         cells = []
-        for name in rows["in L2"]:
+        for name, warm in rows["warm"].items():
             line = [f"`{name}`"]
-            for label in steps:
-                row = rows[label].get(name, {})
-                for work in ("encode", "decode", "decode_add"):
+            for _, cache in places:
+                row = rows[cache].get(name, {})
+                for work in ("encode", "decode_add", "decode"):
                     rate, share = row.get(f"{work}_GBps"), row.get(f"{work}_over_memcpy")
-                    line.append("-" if rate is None else f"{rate:.3g} ({share:.2f})")
-            row = rows["from memory"].get(name) or rows["in L2"][name]
-            cells.append([*line, f"{row['ratio']:.2f}", number(row["nmse"])])
-        works = ("encode", "decode", "decode+add")
-        self.say(
-            *markdown(["codec", *(f"{w}, L2" for w in works), *(f"{w}, memory" for w in works), "ratio", "NMSE"], cells)
-        )
-        for label, step in steps.items():
-            row = next(iter(rows[label].values()), None)
-            if row:
-                self.say(f"memcpy {label}: {row['memcpy_GBps']:.3g} GB/s.")
-        self.say("")
-        self.command(steps["in L2"])
+                    line.append("-" if rate is None else f"{rate:.3g} ({number(share, 2)})")
+            cells.append([*line, f"{warm['ratio']:.2f}", number((rows["cold"].get(name) or warm)["nmse"])])
+        works = [f"{work}, {place}" for place, _ in places for work in ("encode", "decode+add", "decode")]
+        self.say(*markdown(["codec", *works, "ratio", "NMSE"], cells))
+        self.command(self.figures.steps("codec")[0])
         self.picture("error", "Ratio against error")
+
+    @staticmethod
+    def memcpy(rows):
+        copies = {
+            cache: statistics.median(row["memcpy_GBps"] for row in rows[cache].values())
+            for cache in rows
+            if rows[cache]
+        }
+        return (
+            "GB/s of fp32 and, in brackets, the share of memcpy's speed, same bytes, same rounds. memcpy: "
+            + ", ".join(
+                f"{rate:.3g} GB/s {'in L2' if cache == 'warm' else 'from memory'}" for cache, rate in copies.items()
+            )
+            + "."
+        )
 
     def training(self):
         step = self.figures.step("training", "training")
@@ -347,8 +302,10 @@ class Page:
         self.say(
             "## Time to accuracy",
             "",
-            f"examples/demo.py's network (2.1 million parameters), {document['ranks']} ranks at {step['link']}, {len(runs)} seeds: seconds of training until the mean of three looks at "
-            f"the test accuracy, every {document['every']} steps, is at {document['target']:.0%}. All ways train in turns, step by step, in one run. The hooks are PyTorch's, over Gloo.",
+            f"examples/demo.py's network (2.1 million parameters), {document['ranks']} ranks at {step['link']}, "
+            f"{len(runs)} seeds: seconds of training until the mean of three looks at the test accuracy, every "
+            f"{document['every']} steps, is at {document['target']:.0%}. All ways train in turns, step by step, in one "
+            "run. The hooks are PyTorch's, over Gloo.",
             "",
         )
         cells = []
@@ -415,7 +372,7 @@ class Page:
             "## Again",
             "",
             "```",
-            "bench/netbench                  # everything: 15 to 20 minutes, as root, on a machine that does nothing else",
+            "bench/netbench                  # everything: 15 to 20 minutes, as root, on an idle machine",
             "bench/netbench --quick          # two minutes: that it works",
             "bench/netbench --only shm,1g    # some sections; the page keeps the others' figures",
             "```",

@@ -1,4 +1,4 @@
-"""The page's pictures, from its JSON: `python -m netbench_parts.pictures DIRECTORY` with matplotlib. Prints each file's name."""
+"""The page's pictures, from its JSON: `python -m netbench_parts.pictures DIRECTORY`, with matplotlib."""
 
 import argparse
 import pathlib
@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
-from netbench_parts.judge import Figures  # noqa: E402
-from netbench_parts.page import NAMES, break_even, rate_mbps  # noqa: E402
+from netbench_parts.figures import Figures, break_even  # noqa: E402
+from netbench_parts.words import NAMES, rate_mbps  # noqa: E402
 
 STYLE = {
     "gloo": ("black", "-"),
@@ -37,7 +37,6 @@ def finish(figure, path):
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
-    print(path.name)
 
 
 def bandwidth(figures, path):

@@ -199,70 +199,34 @@ class Plan:
                         ],
                         2,
                         "1gbit",
-                        "train.py",
+                        "bench/netbench_parts/train.py",
                     )
                 ],
             ),
         }
 
     def codec_steps(self):
-        widths = [f"maxmin:bits={b}" for b in range(1, 9)]
-        main = [
-            "natural",
-            "natural8",
-            *widths,
-            "dither:bits=4",
-            "natdither:bits=4",
-            TOPK,
-            "randk:ratio=0.01",
-            "cast:fp16",
-            "cast:bf16",
-        ]
+        main = ["natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4", TOPK]
+        rounds = ["--rounds", str(self.rounds)]
+        steps = [Step("floors", ["codec", "--floors", *rounds])]
+        if self.quick:
+            small = ["codec", *rounds, "-n", "2", *codecs(*main)]
+            steps = [
+                Step("in L2", [*small, "-b", "64K", "--cache", "warm"]),
+                Step("from memory", [*small, "-b", "4M"]),
+            ]
         errors = [
             *main,
-            *(f"{name}:bits={b}" for name in ("dither", "natdither") for b in (2, 3, 6, 8)),
-            *(f"topk:ratio={r}" for r in (0.001, 0.1)),
-            f"{TOPK}|natural8",
+            *("cast:fp16", "cast:bf16", "randk:ratio=0.01", "topk:ratio=0.001", "topk:ratio=0.1", f"{TOPK}|natural8"),
+            *(f"maxmin:bits={bits}" for bits in (1, 2, 3, 5, 6, 7, 8)),
+            *(f"{name}:bits={bits}" for name in ("dither", "natdither") for bits in (2, 3, 6, 8)),
         ]
-        rounds = ["--rounds", str(self.rounds)]
-        steps = [
-            Step("in L2", ["codec", "-b", "256K", "--cache", "warm", "-n", "20", *rounds, *codecs(*main)]),
-            Step("from memory", ["codec", "-b", self.big, "-n", "1", *rounds, *codecs(*main)]),
-        ]
-        for dtype in ("half", "bfloat16"):
-            steps.append(
-                Step(
-                    dtype,
-                    [
-                        "codec",
-                        "-b",
-                        "128K",
-                        "-d",
-                        dtype,
-                        "--cache",
-                        "warm",
-                        "-n",
-                        "20",
-                        *rounds,
-                        *codecs("natural", FOUR_BITS),
-                    ],
-                )
-            )
-        errors_words = [
-            "codec",
-            "-b",
-            "4M" if not self.quick else "256K",
-            "--rounds",
-            "1",
-            "-n",
-            "1",
-            *codecs(*dict.fromkeys(errors)),
-        ]
-        steps.append(Step("error, normal", errors_words))
-        steps.append(Step("error, gradients", [*errors_words, "--data", "examples/data/digits_gradients.npy"]))
-        steps.append(
-            Step("torch.topk", ["--elements", "65536" if self.quick else str(1 << 24)], script="torch_topk.py")
-        )
+        size = "256K" if self.quick else "4M"
+        words = ["codec", "-b", size, "--rounds", "1", "-n", "1", *codecs(*errors)]
+        steps.append(Step("error, normal", words))
+        steps.append(Step("error, gradients", [*words, "--data", "examples/data/digits_gradients.npy"]))
+        count = str(1 << (16 if self.quick else 24))
+        steps.append(Step("torch.topk", ["--count", count, *rounds], script="bench/topk_torch.py"))
         return steps
 
     def layer_steps(self):

@@ -12,8 +12,7 @@ import sys
 import tempfile
 import time
 
-PARTS = pathlib.Path(__file__).resolve().parent
-TOP = PARTS.parent.parent
+TOP = pathlib.Path(__file__).resolve().parents[2]
 NETNS = str(TOP / "scripts" / "netns")
 SKIPPED = 77  # the exit status of scripts/netns where namespaces cannot be had
 CONTROL = (0.9, 1.1)
@@ -98,7 +97,7 @@ class Runner:
 
     def command(self, step, out):
         if step.script:
-            words = [self.python, str(PARTS / step.script), *step.words, "--json", out]
+            words = [self.python, str(TOP / step.script), *step.words, "--json", out]
         else:
             words = [self.bench, *step.words, "--json", out]
         if step.link == "host":
@@ -123,8 +122,10 @@ class Runner:
             out = os.path.join(directory, "out.json")
             command = self.command(step, out)
             begin = time.monotonic()
-            log = open(os.path.join(directory, "log"), "w+")
-            with log, subprocess.Popen(command, stdout=log, stderr=log, cwd=TOP, env=self.environment) as process:
+            with (
+                open(os.path.join(directory, "log"), "w+") as log,
+                subprocess.Popen(command, stdout=log, stderr=log, cwd=TOP, env=self.environment) as process,
+            ):
                 try:
                     self.wait(process, begin, waiting)
                 except BaseException:

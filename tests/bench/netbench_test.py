@@ -1,5 +1,5 @@
-"""bench/netbench --quick, for real, into a directory of its own: every section that this machine can do has figures, the
-page is made from them, and what cannot be done is said. argv: netbench, cgx-bench."""
+"""bench/netbench --quick, for real, into a directory of its own: what this machine can do has figures, the page is made
+from them, and what cannot be done is said. argv: netbench, cgx-bench."""
 
 import json
 import pathlib
@@ -12,9 +12,11 @@ NETBENCH, BENCH = sys.argv[1:3]
 sys.path.insert(0, str(pathlib.Path(NETBENCH).parent))
 sys.dont_write_bytecode = True
 
-from netbench_parts.judge import Figures, control_outside, summary, table, worst  # noqa: E402
-from netbench_parts.page import Page, break_even, rate_mbps  # noqa: E402
+from netbench_parts.figures import Figures, break_even, control_outside, summary, worst  # noqa: E402
+from netbench_parts.page import Page  # noqa: E402
 from netbench_parts.runner import short  # noqa: E402
+from netbench_parts.table import table  # noqa: E402
+from netbench_parts.words import rate_mbps  # noqa: E402
 
 
 def netbench(*words, status=0):

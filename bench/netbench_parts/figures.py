@@ -1,11 +1,13 @@
-"""From rows to figures: medians of per-round ratios with their quartiles, the control, and the table of floors."""
+"""From rows to figures: medians of per-round ratios with their quartiles, and the control."""
 
 import json
+import math
 import statistics
 from dataclasses import dataclass
 
-from .plan import AUTO, FIXED, FOUR_BITS, TOPK
+from .plan import AUTO, FIXED, FOUR_BITS
 from .runner import CONTROL
+from .words import rate_mbps
 
 
 @dataclass
@@ -46,6 +48,15 @@ class Figures:
 
     def step(self, section, label):
         return next((step for step in self.steps(section) if step["label"] == label), None)
+
+    def environment(self, section):
+        return self.sections[section]["environment"]
+
+    def codecs(self, cache, dtype="float"):
+        """The codec section's rows of one kind, by codec; not those that are there for their errors alone."""
+        steps = [step for step in self.steps("codec") if not step["label"].startswith("error")]
+        rows = [row for step in steps for row in step.get("document", {}).get("rows", [])]
+        return {row["name"]: row for row in rows if (row["cache"], row["type"]) == (cache, dtype)}
 
     def rows(self, step, size=None):
         rows = (step or {}).get("document", {}).get("rows", [])
@@ -148,157 +159,21 @@ def worst(ratios):
     return min(ratios, key=lambda ratio: ratio.median) if ratios else None
 
 
-@dataclass
-class Line:
-    """A line of the table. Higher is better."""
-
-    metric: str
-    floor: float
-    ambition: float
-    got: Ratio | None
-    percent: bool = False
-
-    def verdict(self):
-        if self.got is None:
-            return "not measured"
-        return "PASS" if round(self.got.median, 2) >= self.floor else "BELOW"
-
-
-def codec_share(figures, label, name, field):
-    row = figures.rows(figures.step("codec", label)).get(name)
-    if not row or row.get(field) is None:
-        return None
-    value = row[field]
-    return Ratio(value, *(row.get(field + "_quartiles") or (value, value)))
-
-
-def table(figures):
-    """performance.md's table, as far as it is about CPUs."""
-    lines = []
-    bits = {
-        "4 bits": (FOUR_BITS, 7.0, 7.7),
-        "2 bits": ("maxmin:bits=2", 13, 15),
-        "8 bits": ("maxmin:bits=8", 3.7, 3.94),
-        "nat9": ("natural", 3.4, 3.55),
-        "nat8": ("natural8", 3.8, 4.0),
-    }
-    for n in (2, 4):
-        step = figures.step("1g", f"n={n}")
-        for name, (spec, floor, ambition) in bits.items():
-            lines.append(
-                Line(
-                    f"64 MiB at 1 Gb/s, n={n}, {name}, against Gloo", floor, ambition, figures.ratio(step, spec, "gloo")
-                )
-            )
-    step = figures.step("1g", "n=4")
-    lines.append(Line("same, n=4, top-k 1 %", 12, 20, figures.ratio(step, TOPK, "gloo")))
-    for section, title, floors in (
-        ("10g", "64 MiB at 10 Gb/s", ((3, 5), (4, 7))),
-        ("loopback", "64 MiB on loopback TCP", ((2, 3.5), (2.5, 5))),
-    ):
-        for n, (floor, ambition) in zip((2, 4), floors, strict=True):
-            got = figures.ratio(figures.step(section, f"n={n}"), FOUR_BITS, "gloo")
-            lines.append(Line(f"{title}, n={n}, 4 bits, against Gloo", floor, ambition, got))
-    large = figures.step("shm", "large")
-    for name, over, floor, ambition in (
-        ("Gloo", "gloo", 6, 12),
-        ("Open MPI", "openmpi", 3, 6),
-        ("one memcpy by every rank", "memcpy", 0.5, 0.8),
-    ):
-        lines.append(
-            Line(
-                f"shared memory, 64 MiB, n=2, 4 bits, against {name}",
-                floor,
-                ambition,
-                figures.ratio(large, FOUR_BITS, over),
-            )
-        )
-    for label, size in (("middle", 1 << 20), ("large", 16 << 20), ("large", None)):
-        got = figures.ratio(figures.step("shm", label), "none", "openmpi", size)
-        lines.append(
-            Line(f"shared memory, uncompressed, n=2, {bytes_text(size or 64 << 20)}, against Open MPI", 1.2, 2, got)
-        )
-    latency = figures.step("latency", "n=2")
-    lines.append(
-        Line(
-            "64 KiB, shared memory, n=2, uncompressed, against Gloo",
-            5,
-            10,
-            figures.ratio(latency, "none", "gloo", 64 << 10),
-        )
-    )
-    lines.append(Line("64 KiB, same, against Open MPI", 0.67, 1, figures.ratio(latency, "none", "openmpi", 64 << 10)))
-    lines.append(Line("4 KiB, same, against Open MPI", 0.5, 1, figures.ratio(latency, "none", "openmpi", 4 << 10)))
-    model = figures.model()
-    share = summary([model["model_us"] / us for us in model["rounds_us"]]) if model else None
-    lines.append(Line("8 ranks on these cores, 64 MiB, 4 bits, share of the cost model's speed", 0.8, 1, share))
-    lines.append(
-        Line(
-            "64 MiB at 1 Gb/s, n=2, 4 bits, against a vectorised 16-bit hook",
-            3.5,
-            3.9,
-            figures.ratio(figures.step("1g", "n=2"), FOUR_BITS, "gloo16"),
-        )
-    )
-    return lines + codec_lines(figures) + policy_lines(figures)
-
-
-def codec_lines(figures):
-    lines = []
-    for label, title, floors in (
-        ("in L2", "in L2", (0.4, 0.8, 0.25, 0.45, 0.8, 1.0)),
-        ("from memory", "from DRAM", (0.8, 1.3, 0.8, 1.2, 0.85, 1.3)),
-    ):
-        for name, spec, k in (
-            ("natural", "natural", 0),
-            ("natural8", "natural8", 0),
-            ("4 bits", FOUR_BITS, 2),
-            ("4-bit dither", "dither:bits=4", 2),
-            ("4-bit natural dither", "natdither:bits=4", 2),
-        ):
-            lines.append(
-                Line(
-                    f"encode {title}, share of memcpy: {name}",
-                    *floors[k : k + 2],
-                    codec_share(figures, label, spec, "encode_over_memcpy"),
-                )
-            )
-        for name, spec in (("natural", "natural"), ("natural8", "natural8"), ("4 bits", FOUR_BITS)):
-            lines.append(
-                Line(
-                    f"decode+add {title}, share of memcpy: {name}",
-                    *floors[4:],
-                    codec_share(figures, label, spec, "decode_add_over_memcpy"),
-                )
-            )
-    got = codec_share(figures, "from memory", TOPK, "encode_over_nth_element")
-    lines.append(Line("top-k 1 % exact, against nth_element", 15, 29, got))
-    torch = (figures.step("codec", "torch.topk") or {}).get("document", {}).get("ratios")
-    lines.append(Line("top-k 1 % exact, against torch.topk", 20, 54, summary(torch) if torch else None))
-    return lines
-
-
-def policy_lines(figures):
-    lines = [
-        Line(
-            "compression off, against Gloo: the worst of all links and sizes",
-            0.95,
-            1.3,
-            worst(figures.everywhere("none", "gloo")),
-        )
-    ]
-    lines.append(
-        Line(
-            "automatic policy, against the best fixed choice: the worst", 0.9, 0.95, worst(figures.auto_against_best())
-        )
-    )
-    lines.append(
-        Line("automatic policy, against uncompressed: the worst", 0.95, 1, worst(figures.everywhere(AUTO, "none")))
-    )
-    return lines
-
-
 def control_outside(figures, step):
     """Of one step: the Gloo/Gloo ratios outside 0.9-1.1."""
     ratios = [(size, figures.ratio(step, "gloo (2)", "gloo", size)) for size in figures.sizes(step)]
     return [(size, ratio) for size, ratio in ratios if ratio and not CONTROL[0] <= ratio.median <= CONTROL[1]]
+
+
+def break_even(figures, name=FOUR_BITS, over="none"):
+    """Mb/s at which the codec stops paying against cgx without one; None if it always pays up to the fastest link."""
+    points = []
+    for step in figures.steps("sweep"):
+        ratio = rate_mbps(step["link"]) and figures.ratio(step, name, over)
+        if ratio:
+            points.append((rate_mbps(step["link"]), ratio.median))
+    points.sort()
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if y0 >= 1 > y1:
+            return math.exp(math.log(x0) + (math.log(x1) - math.log(x0)) * math.log(y0) / (math.log(y0) - math.log(y1)))
+    return None
