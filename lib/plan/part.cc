@@ -1,0 +1,252 @@
+#include "plan/part.h"
+
+#include <algorithm>
+
+#include "codec/value_block.h"
+#include "plan/reduce.h"
+
+namespace cgx {
+
+namespace {
+
+// Elements summed, encoded and decoded at a time: the sum and what is decoded of it stay in L1 or L2.
+constexpr uint64_t kTile = 8192;
+// Sparse blocks are cut nowhere, but their sum is made in parts: each visits all inputs while it is in L2.
+constexpr uint64_t kSparseTile = 32768;
+// Raw results of an output this large leave the cache before they are read again: they are copied past
+// it, so that what they replace is not fetched. (Decoding past the cache measured slower.)
+constexpr uint64_t kStreamBytes = 8 << 20;
+
+bool streams_output(const RunArgs& args) {
+  return args.x != args.y && args.layout->count() * dtype_bytes(args.layout->dtype()) >= kStreamBytes;
+}
+
+float* reserve(std::vector<float>& floats, uint64_t count) {
+  if (floats.size() < count) floats.resize(count);
+  return floats.data();
+}
+
+}  // namespace
+
+Arena::Arena(const RunArgs& run_args)
+    : args(run_args),
+      dtype(args.layout->dtype()),
+      element_bytes(dtype_bytes(dtype)),
+      shared(args.transport->is_shared()),
+      copy_in(shared ? stream_copy : plain_copy),
+      copy_out(streams_output(args) ? stream_copy : plain_copy) {}
+
+uint64_t PartWork::tile_length() const {
+  const uint64_t granule = cgx::granule(part_.segment.spec);
+  return granule == 0 ? part_.count : granule * std::max<uint64_t>(1, kTile / granule);
+}
+
+// Where element `at` of the piece's block is encoded; a multiple of the granule.
+uint64_t PartWork::bytes_before(uint64_t at) const {
+  return at == 0 ? 0 : encoded_bytes(part_.segment.spec, arena_.dtype, at);
+}
+
+BlockContext PartWork::context(uint64_t at) const {
+  BlockContext context;
+  context.key = arena_.args.key;
+  context.key.tensor = part_.segment.tensor_id;
+  context.key.stage = step_.stage;
+  context.first = part_.piece.in_segment + at;
+  context.counts = &scratch_.stats.counts;
+  context.scratch = &scratch_.sparse;
+  return context;
+}
+
+uint8_t* PartWork::draft() {
+  const uint64_t begin = bytes_before(range_.begin);
+  if (!arena_.shared) return block(step_.message) + begin;
+  const size_t bytes = bytes_before(range_.end) - begin;
+  if (scratch_.draft.size() < bytes) scratch_.draft.resize(bytes);
+  return scratch_.draft.data();
+}
+
+void PartWork::publish(const uint8_t* draft) {
+  if (!arena_.shared) return;
+  const uint64_t begin = bytes_before(range_.begin);
+  stream_copy(block(step_.message) + begin, draft, bytes_before(range_.end) - begin);
+}
+
+Status PartWork::encode() {
+  const uint64_t count = range_.end - range_.begin;
+  if (part_.raw) {
+    const uint64_t skip = range_.begin * arena_.element_bytes;
+    arena_.copy_in(block(step_.message) + skip, x(range_.begin), count * arena_.element_bytes);
+    return {};
+  }
+  uint8_t* out = draft();
+  const Residual residual{from(part_.residual.contribution_before, range_.begin),
+                          from(part_.residual.contribution_after, range_.begin)};
+  CGX_RETURN_IF_ERROR(cgx::encode(part_.segment.spec, arena_.dtype, x(range_.begin), count,
+                                  context(range_.begin), residual, out));
+  publish(out);
+  return {};
+}
+
+Status PartWork::decode() {
+  const uint8_t* in = block(step_.message);
+  if (part_.raw) {
+    const uint64_t skip = range_.begin * arena_.element_bytes;
+    arena_.copy_out(y(range_.begin), in + skip, (range_.end - range_.begin) * arena_.element_bytes);
+    return {};
+  }
+  const uint64_t length = is_f32() ? part_.count : tile_length();
+  for (uint64_t begin = range_.begin; begin < range_.end; begin += length) {
+    const Range tile{begin, std::min(begin + length, range_.end)};
+    CGX_RETURN_IF_ERROR(store({in, {0, part_.count}}, tile));
+  }
+  return {};
+}
+
+// y <- the tile's elements.
+Status PartWork::store(const Encoded& encoded, Range tile) {
+  uint8_t* out = y(tile.begin);
+  const uint64_t count = tile.end - tile.begin;
+  float* values = is_f32() ? reinterpret_cast<float*>(out) : reserve(scratch_.values, count);
+  const uint64_t first = encoded.range.begin;
+  CGX_RETURN_IF_ERROR(cgx::decode_part(part_.segment.spec, arena_.dtype, encoded.block,
+                                       encoded.range.end - first, tile.begin - first, tile.end - first,
+                                       Into::kAssign, values));
+  if (!is_f32()) store_rounded(arena_.dtype, values, count, out);
+  return {};
+}
+
+// Sums, rounds and stores a tile at a time: the sum never leaves the cache.
+Status PartWork::reduce() {
+  if (part_.raw) {
+    const Timer timer(scratch_.stats.decode_seconds);
+    reduce_raw();
+    return {};
+  }
+  const uint64_t length = tile_length();
+  const bool into_y = step_.op == Step::Op::kReduce;
+  const bool reads_x = std::find(step_.inputs.begin(), step_.inputs.end(), kOwnInput) != step_.inputs.end();
+  const bool direct = into_y && !reads_x && is_f32();
+  uint8_t* made = into_y ? nullptr : draft();
+  for (uint64_t begin = range_.begin; begin < range_.end; begin += length) {
+    const Range tile{begin, std::min(begin + length, range_.end)};
+    const uint64_t count = tile.end - tile.begin;
+    float* total = direct ? reinterpret_cast<float*>(y(begin)) : reserve(scratch_.sum, count);
+    {
+      const Timer timer(scratch_.stats.decode_seconds);
+      CGX_RETURN_IF_ERROR(sum(tile, total));
+      if ((into_y || step_.last) && arena_.args.scale != 1) scale_by(total, arena_.args.scale, count);
+      if (into_y && !direct) store_rounded(arena_.dtype, total, count, y(begin));
+    }
+    if (into_y) continue;
+    const Timer timer(scratch_.stats.encode_seconds);
+    CGX_RETURN_IF_ERROR(encode_sum(tile, total, made + bytes_before(begin) - bytes_before(range_.begin)));
+  }
+  if (!into_y) publish(made);
+  return {};
+}
+
+void PartWork::reduce_raw() {
+  const uint64_t skip = range_.begin * arena_.element_bytes;
+  scratch_.inputs.clear();
+  for (uint32_t input : step_.inputs) {
+    const uint8_t* elements = input == kOwnInput ? x(0) : block(input);
+    scratch_.inputs.push_back(elements + skip);
+  }
+  const bool into_y = step_.op == Step::Op::kReduce || step_.last;
+  uint8_t* message = step_.op == Step::Op::kReduce ? nullptr : block(step_.message) + skip;
+  const float scale = into_y ? arena_.args.scale : 1;
+  RawSum sum{arena_.dtype, arena_.args.op, scale, scratch_.inputs, nullptr, nullptr};
+  sum.out = into_y ? y(range_.begin) : message;
+  sum.copy = into_y ? message : nullptr;
+  sum.write_copy = arena_.copy_in;
+  cgx::reduce_raw(sum, range_.end - range_.begin);
+}
+
+Status PartWork::sum(Range tile, float* sum) {
+  const CodecSpec& spec = part_.segment.spec;
+  const bool cuts = is_sparse(spec) && value_granule(spec.values) != 0;
+  const uint64_t length = cuts ? kSparseTile : tile.end - tile.begin;
+  for (uint64_t begin = tile.begin; begin < tile.end; begin += length) {
+    const Range one{begin, std::min(begin + length, tile.end)};
+    CGX_RETURN_IF_ERROR(sum_inputs(one, sum + (begin - tile.begin)));
+  }
+  return {};
+}
+
+Status PartWork::sum_inputs(Range tile, float* sum) {
+  for (size_t i = 0; i < step_.inputs.size(); ++i) {
+    if (step_.inputs[i] == kOwnInput) {
+      CGX_RETURN_IF_ERROR(add_own(tile, i == 0, sum));
+    } else {
+      CGX_RETURN_IF_ERROR(cgx::decode_part(part_.segment.spec, arena_.dtype, block(step_.inputs[i]),
+                                           part_.count, tile.begin, tile.end,
+                                           i == 0 ? Into::kAssign : Into::kAdd, sum));
+    }
+  }
+  return {};
+}
+
+// Where the own elements go straight into the final sum they take their residual along, and nothing of
+// them is lost; where the sum is a hop's, the encoding that follows sees to the residual.
+Status PartWork::add_own(Range tile, bool first, float* sum) {
+  const uint64_t count = tile.end - tile.begin;
+  const bool is_final = step_.op == Step::Op::kReduce || step_.last;
+  const float* before = is_final ? from(part_.residual.contribution_before, tile.begin) : nullptr;
+  float* after = is_final ? from(part_.residual.contribution_after, tile.begin) : nullptr;
+  const uint8_t* own = x(tile.begin);
+  if (first) {
+    load_elements({arena_.dtype, own, before}, 0, count, sum);
+  } else if (is_f32() && before == nullptr) {
+    add_to(sum, reinterpret_cast<const float*>(own), count);
+  } else {
+    float* values = reserve(scratch_.values, count);
+    load_elements({arena_.dtype, own, before}, 0, count, values);
+    add_to(sum, values, count);
+  }
+  if (after != nullptr) std::fill_n(after, count, 0.0f);
+  return {};
+}
+
+// What others decode goes to y in the same pass, where the codec can. `sum` is scratch afterwards.
+Status PartWork::encode_sum(Range tile, float* sum, uint8_t* out) {
+  const uint64_t count = tile.end - tile.begin;
+  const CodecSpec& spec = part_.segment.spec;
+  const bool gives_back = step_.last && !is_sparse(spec);
+  const SegmentResidual& r = part_.residual;
+  Residual residual =
+      step_.last ? Residual{from(r.sum_before, tile.begin), from(r.sum_after, tile.begin)}
+                 : Residual{from(r.contribution_before, tile.begin), from(r.contribution_after, tile.begin)};
+  if (gives_back) residual.decoded = is_f32() ? reinterpret_cast<float*>(y(tile.begin)) : sum;
+  const BlockContext key = context(tile.begin);
+  if (is_f32()) {
+    CGX_RETURN_IF_ERROR(cgx::encode(spec, arena_.dtype, sum, count, key, residual, out));
+  } else if (is_sparse(spec)) {
+    CGX_RETURN_IF_ERROR(encode_sparse_half(sum, key, residual, out));
+  } else {
+    encode_values(spec.values, arena_.dtype, {DType::kF32, sum, residual.before}, count, key,
+                  {residual.after, residual.decoded}, out);
+  }
+  if (!step_.last) return {};
+  if (!gives_back) return store({out, tile}, tile);
+  if (!is_f32()) store_rounded(arena_.dtype, sum, count, y(tile.begin));
+  return {};
+}
+
+// Sparse blocks are made of elements in the tensor's own type: rounds the sum to it first, and counts
+// that loss in the residual. `sum` is scratch afterwards.
+Status PartWork::encode_sparse_half(float* sum, const BlockContext& context, Residual residual,
+                                    uint8_t* block) {
+  const uint64_t count = part_.count;
+  float* exact = reserve(scratch_.values, count);
+  load_elements({DType::kF32, sum, residual.before}, 0, count, exact);
+  scratch_.halves.resize(std::max<size_t>(scratch_.halves.size(), count));
+  store_rounded(arena_.dtype, exact, count, scratch_.halves.data());
+  CGX_RETURN_IF_ERROR(cgx::encode(part_.segment.spec, arena_.dtype, scratch_.halves.data(), count, context,
+                                  {nullptr, residual.after}, block));
+  if (residual.after == nullptr) return {};
+  load_elements({arena_.dtype, scratch_.halves.data(), nullptr}, 0, count, sum);
+  for (size_t i = 0; i < count; ++i) residual.after[i] += exact[i] - sum[i];
+  return {};
+}
+
+}  // namespace cgx

@@ -1,0 +1,109 @@
+// The arithmetic of a step on one piece of its range: what is read from and written to the tensors and the
+// blocks of messages. Knows no transport; run.cc decides when and on which thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "base/stream_copy.h"
+#include "codec/codec.h"
+#include "plan/builder.h"
+#include "plan/run.h"
+
+namespace cgx {
+
+// Adds the time it lives to a total.
+class Timer {
+ public:
+  explicit Timer(double& total) : total_(total), start_(Clock::now()) {}
+  ~Timer() { total_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& total_;
+  Clock::time_point start_;
+};
+
+// What all steps of a run share.
+struct Arena {
+  explicit Arena(const RunArgs& args);
+
+  const uint8_t* x(uint64_t element) const {
+    return static_cast<const uint8_t*>(args.x) + element * element_bytes;
+  }
+  uint8_t* y(uint64_t element) const { return static_cast<uint8_t*>(args.y) + element * element_bytes; }
+
+  const RunArgs& args;
+  const DType dtype;
+  const size_t element_bytes;
+  const bool shared;    // messages lie in memory that peers read
+  const Copy copy_in;   // into messages
+  const Copy copy_out;  // raw elements into y
+};
+
+// One piece of a step's range, with all that is known of it.
+struct Part {
+  const Step& step;
+  const Segment& segment;
+  const Piece& piece;
+  uint64_t count;
+  bool raw;  // its block is the elements themselves, and no residual is kept of it
+  SegmentResidual residual;
+};
+
+// A range of a part's elements, all of them or one thread's share. The shares of a part write different
+// bytes, and where they are cut cannot be seen in any.
+class PartWork {
+ public:
+  PartWork(const Arena& arena, const Part& part, Range range, Workspace::Scratch& scratch)
+      : arena_(arena), part_(part), step_(part.step), range_(range), scratch_(scratch) {}
+
+  Status encode();
+  Status decode();
+  Status reduce();
+
+ private:
+  // The encoding of elements `range` of the piece.
+  struct Encoded {
+    const uint8_t* block;
+    Range range;
+  };
+
+  // Where the range's encoding is written: straight into the message, or, where peers read that, into a
+  // draft that stays in this core's cache until publish() copies it.
+  uint8_t* draft();
+  void publish(const uint8_t* draft);
+
+  void reduce_raw();
+  Status sum(Range tile, float* sum);
+  Status sum_inputs(Range tile, float* sum);
+  Status add_own(Range tile, bool first, float* sum);
+  Status encode_sum(Range tile, float* sum, uint8_t* out);
+  Status encode_sparse_half(float* sum, const BlockContext& context, Residual residual, uint8_t* block);
+  Status store(const Encoded& encoded, Range tile);
+
+  bool is_f32() const { return arena_.dtype == DType::kF32; }
+  uint8_t* y(uint64_t at) const { return arena_.y(part_.piece.begin + at); }
+  const uint8_t* x(uint64_t at) const { return arena_.x(part_.piece.begin + at); }
+  uint8_t* block(uint32_t message) const {
+    return arena_.args.workspace->messages[message] + part_.piece.wire_offset;
+  }
+  uint64_t tile_length() const;
+  uint64_t bytes_before(uint64_t at) const;
+  BlockContext context(uint64_t at) const;
+
+  const Arena& arena_;
+  const Part& part_;
+  const Step& step_;
+  const Range range_;
+  Workspace::Scratch& scratch_;
+};
+
+// A residual from element `at` on; null stays null.
+inline const float* from(const float* residual, uint64_t at) { return residual ? residual + at : nullptr; }
+inline float* from(float* residual, uint64_t at) { return residual ? residual + at : nullptr; }
+
+}  // namespace cgx
