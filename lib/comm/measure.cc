@@ -14,6 +14,9 @@
 
 #include "codec/candidates.h"
 #include "codec/codec.h"
+#include "plan/algorithm_list.h"
+#include "plan/run.h"
+#include "plan/select.h"
 
 namespace cgx {
 namespace {
@@ -30,7 +33,20 @@ constexpr size_t kMaxBulk = 32;   // messages a peer
 constexpr int kRepeats = 2;       // of a codec, hot and cold each; the best counts
 constexpr double kSlowLink = 20;  // ns a byte: on such links codecs are measured on fewer elements
 constexpr uint64_t kElements = 32 << 10, kElementsOnSlowLinks = 8 << 10;
-constexpr uint64_t kColdBytes = 8 << 20;  // walked through once: what comes next is not in a core's cache
+// Walked through piece by piece, once for elements and once for results: what comes next is in no cache.
+constexpr uint64_t kColdBytes = 16 << 20;
+
+// A collective that is run to fit the model to it: its size, how often, and the longest that is worth it.
+struct Trial {
+  uint64_t raw_bytes;
+  int repeats;
+  double longest_ns;
+};
+constexpr Trial kCallTrial = {4 << 10, 25, 1e6};
+constexpr Trial kHotTrial = {128 << 10, 15, 1e6};
+constexpr Trial kColdTrial = {4 << 20, 4, 10e6};
+// Where less of a collective's time than this is its codec's, running it says little about the codec.
+constexpr double kCodecShare = 0.3;
 
 double ns_since(Clock::time_point start) {
   return std::chrono::duration<double, std::nano>(Clock::now() - start).count();
@@ -76,7 +92,14 @@ class Prober {
   Status burst(Measurement* m);
   Status all_links(Measurement* m);
   Status pair_links(Measurement* m);
+  void fill_elements();
   Status codecs(Measurement* m);
+  // The next place of `count` elements.
+  uint64_t walk(uint64_t count);
+  Status run_once(const Layout& layout, const Plan& plan, double* ns);
+  Status run_trial(const Layout& layout, const char* algorithm, int repeats, double* ns);
+  Status fit_call(Measurement* m);
+  Status fit_codecs(const Trial& trial, Measurement* m);
   Status codec(const CodecSpec& spec, float* x, uint64_t count, double* encode_ns, double* decode_ns);
 
   Transport& t_;
@@ -84,7 +107,8 @@ class Prober {
   const int size_;
   const int rank_;
   std::vector<int> others_;
-  std::vector<float> elements_;
+  std::vector<float> elements_, results_;
+  Workspace workspace_;
   uint64_t walked_ = 0;
 };
 
@@ -224,19 +248,27 @@ Status Prober::codec(const CodecSpec& spec, float* x, uint64_t count, double* en
   return decoded;
 }
 
+// Uniform over [-1, 1): what codecs cost does not depend on the distribution. Part is repeated, which costs
+// less.
+void Prober::fill_elements() {
+  constexpr size_t kRandom = 1 << 18;
+  elements_.resize(kColdBytes / sizeof(float));
+  results_.resize(elements_.size());
+  uint32_t state = 12345;
+  for (size_t i = 0; i < elements_.size(); ++i) {
+    if (i >= kRandom) {
+      elements_[i] = elements_[i - kRandom];
+      continue;
+    }
+    state = state * 1664525 + 1013904223;
+    elements_[i] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+  }
+}
+
 Status Prober::codecs(Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
   const uint64_t count = agree_on(all).all_byte > kSlowLink ? kElementsOnSlowLinks : kElements;
-  elements_.resize(kColdBytes / sizeof(float));
-  uint32_t state = 12345;
-  for (float& e : elements_) {  // uniform over [-1, 1): what codecs cost does not depend on the distribution
-    state = state * 1664525 + 1013904223;
-    e = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
-  }
-  const auto cold = [&] {
-    walked_ += 2 * count;
-    return elements_.data() + walked_ % (elements_.size() - count) / kGroup * kGroup;
-  };
+  fill_elements();
   const std::vector<Candidate> list = candidates();
   for (size_t i = 0; i < list.size(); ++i) {
     constexpr double kNever = 1e9;
@@ -248,11 +280,96 @@ Status Prober::codecs(Measurement* m) {
       CGX_RETURN_IF_ERROR(codec(spec, elements_.data(), count, &hot_encode, &hot_decode));
     }
     for (int k = 0; k < kRepeats; ++k)
-      CGX_RETURN_IF_ERROR(codec(spec, cold(), count, &cold_encode, &cold_decode));
+      CGX_RETURN_IF_ERROR(codec(spec, elements_.data() + walk(2 * count), count, &cold_encode, &cold_decode));
     m->codecs[i] = {picoseconds(hot_encode), picoseconds(hot_decode), picoseconds(cold_encode),
                     picoseconds(cold_decode)};
   }
   return t_.flush(wait_);
+}
+
+uint64_t Prober::walk(uint64_t count) {
+  if (walked_ + count > elements_.size()) walked_ = 0;
+  walked_ += count;
+  return walked_ - count;
+}
+
+Status Prober::run_once(const Layout& layout, const Plan& plan, double* ns) {
+  RunStats stats;
+  RunArgs args;
+  args.plan = &plan;
+  args.layout = &layout;
+  args.transport = &t_;
+  // Each time another place: a gradient was last touched a while ago.
+  const uint64_t place = walk(layout.count());
+  args.x = elements_.data() + place;
+  args.y = results_.data() + place;
+  args.timeout_ms = wait_.timeout_ms;
+  args.workspace = &workspace_;
+  args.stats = &stats;
+  const Clock::time_point start = Clock::now();
+  CGX_RETURN_IF_ERROR(run(args));
+  *ns = ns_since(start);
+  return {};
+}
+
+// The median of `repeats`, after one that does not count.
+Status Prober::run_trial(const Layout& layout, const char* algorithm, int repeats, double* ns) {
+  const Plan plan = find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes});
+  CGX_RETURN_IF_ERROR(run_once(layout, plan, ns));
+  std::vector<double> times(static_cast<size_t>(repeats));
+  for (double& time : times) CGX_RETURN_IF_ERROR(run_once(layout, plan, &time));
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  *ns = times[static_cast<size_t>(repeats / 2)];
+  return {};
+}
+
+Result<Layout> layout_of(const CodecSpec& spec, uint64_t raw_bytes) {
+  return Layout::uniform(DType::kF32, raw_bytes / sizeof(float), spec, 0);
+}
+
+// What a small collective takes beyond what the model knows of: in any case, and for each time that ranks
+// wait for each other (allgather does so once, scatter_gather twice).
+Status Prober::fit_call(Measurement* m) {
+  CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
+  const Profile profile = agree_on(all);
+  CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kCallTrial.raw_bytes));
+  const Load load = load_of(layout, profile, kDefaultSliceBytes);
+  double once = 0, twice = 0;
+  CGX_RETURN_IF_ERROR(run_trial(layout, "allgather", kCallTrial.repeats, &once));
+  CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", kCallTrial.repeats, &twice));
+  once -= allgather_ns(load, profile);
+  twice -= scatter_gather_ns(load, profile);
+  const double wait = std::max(0.0, twice - once);
+  m->latency += picoseconds(wait);
+  m->call = picoseconds(once - wait);
+  return {};
+}
+
+// T is linear in the codec's cost where that outweighs the link's: the factor that makes it the measured one
+// is (measured - base) / (predicted - base).
+Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
+  CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
+  const Profile profile = agree_on(all);
+  const bool hot = trial.raw_bytes == kHotTrial.raw_bytes;
+  const std::vector<Candidate> list = candidates();
+  for (size_t i = 0; i < list.size(); ++i) {
+    CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of(list[i].spec, trial.raw_bytes));
+    Load load = load_of(layout, profile, kDefaultSliceBytes);
+    const double predicted = scatter_gather_ns(load, profile);
+    load.encode_ns = load.decode_ns = 0;
+    const double base = scatter_gather_ns(load, profile);
+    if (predicted > trial.longest_ns || predicted - base < kCodecShare * predicted) continue;
+    double ns = 0;
+    CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", trial.repeats, &ns));
+    const double factor = std::clamp((ns - base) / (predicted - base), 0.25, 8.0);
+    const auto scale = [factor](uint64_t& ps) {
+      ps = static_cast<uint64_t>(static_cast<double>(ps) * factor);
+    };
+    Measurement::Codec& codec = m->codecs[i];
+    scale(hot ? codec.encode_hot : codec.encode_cold);
+    scale(hot ? codec.decode_hot : codec.decode_cold);
+  }
+  return {};
 }
 
 uint64_t host_number() {
@@ -272,7 +389,10 @@ Status Prober::measure(Measurement* m) {
   CGX_RETURN_IF_ERROR(burst(m));
   CGX_RETURN_IF_ERROR(all_links(m));
   CGX_RETURN_IF_ERROR(pair_links(m));
-  return codecs(m);
+  CGX_RETURN_IF_ERROR(codecs(m));
+  CGX_RETURN_IF_ERROR(fit_call(m));
+  CGX_RETURN_IF_ERROR(fit_codecs(kHotTrial, m));
+  return fit_codecs(kColdTrial, m);
 }
 
 Result<std::vector<Measurement>> Prober::exchange(const Measurement& own) {
@@ -328,6 +448,7 @@ Profile agree_on(const std::vector<Measurement>& all) {
   };
   Profile p;
   p.size = static_cast<int>(all.size());
+  p.call = slowest([](const Measurement& m) { return m.call; });
   p.latency = slowest([](const Measurement& m) { return m.latency; });
   p.message = slowest([](const Measurement& m) { return m.message; });
   p.pair_byte = slowest([](const Measurement& m) { return m.pair_byte; });

@@ -1,7 +1,8 @@
 // Measures what cost.h needs to know, through the transport that collectives use and into its own message
 // memory: latencies of all pairs, the link alone and with everybody sending at once, and each candidate
-// codec. Then the ranks exchange what they measured and take the slowest of each figure, rounded: all hold
-// the same profile, bit for bit.
+// codec. Where codecs and not the link decide, small and large collectives are then run with each codec, and
+// its figures scaled so that the cost model gives their time. The ranks exchange what they measured and take
+// the slowest of each figure, rounded: all hold the same profile, bit for bit.
 #pragma once
 
 #include <array>
@@ -24,6 +25,7 @@ struct Measurement {
   };
 
   uint64_t magic = kMagic;
+  uint64_t call = 0;
   uint64_t latency = 0;
   uint64_t message = 0;
   uint64_t pair_byte = 0;

@@ -22,10 +22,13 @@ struct Field {
   const char* name;
   double Profile::*at;
 };
-constexpr Field kFields[] = {
-    {"latency_ns", &Profile::latency},         {"message_ns", &Profile::message},
-    {"pair_ns_per_byte", &Profile::pair_byte}, {"all_ns_per_byte", &Profile::all_byte},
-    {"cpu_ns_per_byte", &Profile::cpu_byte},   {"ranks_per_core", &Profile::crowding}};
+constexpr Field kFields[] = {{"call_ns", &Profile::call},
+                             {"latency_ns", &Profile::latency},
+                             {"message_ns", &Profile::message},
+                             {"pair_ns_per_byte", &Profile::pair_byte},
+                             {"all_ns_per_byte", &Profile::all_byte},
+                             {"cpu_ns_per_byte", &Profile::cpu_byte},
+                             {"ranks_per_core", &Profile::crowding}};
 
 struct CodecField {
   const char* name;

@@ -54,8 +54,8 @@ double pipelined(double turns, double cpu, double link) {
 Profile default_profile(int size, bool same_host) {
   Profile p;
   p.size = size;
-  p.latency = same_host ? 5e3 : 50e3;
-  p.message = same_host ? 300 : 5e3;
+  p.latency = same_host ? 2e3 : 30e3;
+  p.message = same_host ? 200 : 2e3;
   p.pair_byte = p.all_byte = same_host ? 0.05 : 0.8;
   return p;
 }
@@ -85,7 +85,7 @@ double scatter_gather_ns(const Load& load, const Profile& p) {
   const double bytes = 2 * (n - 1) / n * static_cast<double>(load.wire_bytes);
   const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
                      turns * 2 * (n - 1) * p.message;
-  return 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
+  return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
 }
 
 double allgather_ns(const Load& load, const Profile& p) {
@@ -94,7 +94,7 @@ double allgather_ns(const Load& load, const Profile& p) {
   const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
   const double bytes = (n - 1) * static_cast<double>(load.wire_bytes);
   const double cpu = load.encode_ns + load.decode_ns * n + bytes * p.cpu_byte + turns * (n - 1) * p.message;
-  return p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
+  return p.call + p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
 }
 
 // Two slices walk together: while one is summed the other is on its way.
@@ -109,7 +109,7 @@ double ring_ns(const Load& load, const Profile& p) {
   const double steps = turns * hops;
   const double c = cpu * p.crowding / steps;
   const double l = bytes * p.pair_byte / steps;
-  return steps * std::max({c, l, p.latency + (c + l) / 2});
+  return p.call + steps * std::max({c, l, p.latency + (c + l) / 2});
 }
 
 }  // namespace cgx

@@ -10,6 +10,8 @@
 //   scatter_gather  processor S (e + d (2n - 1) / n), link 2 (n - 1) / n W, two latencies
 //   allgather       processor S (e + d n),            link (n - 1) W,       one latency
 //   ring            as scatter_gather by neighbours,  2 (n - 1) latencies
+// d and e are not what a codec takes alone: they are fitted to collectives that were run, and so hold what
+// the memory and its sharing cost (see comm/measure.h).
 #pragma once
 
 #include <cstdint>
@@ -33,6 +35,7 @@ struct CodecCost {
 // A machine as a communicator's ranks see it, the slowest of them for each figure. All times in nanoseconds.
 struct Profile {
   int size = 1;
+  double call = 0;                // what a collective costs beside all that follows
   double latency = 0;             // from one rank's sending of a small message to another's having it
   double message = 0;             // of the processor, to send one message and receive one
   double pair_byte = 0;           // a byte to one peer, while one comes from another
