@@ -199,7 +199,7 @@ Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scra
   uint32_t jitter = 0x9e3779b9u;  // periodic inputs must not meet a periodic sample
   for (size_t i = 0; i < size; ++i) {
     jitter = jitter * 1664525u + 1013904223u;
-    sample[i] = input.at(i * stride + (jitter >> 8) % stride);
+    sample[i] = input.at(i * stride + ((jitter >> 8) * stride >> 24));
   }
   uint32_t bound = bisect(sample, size, rank, 0);
   const auto reached = [&] { return topk_kernels().count(sample, size, bound); };
