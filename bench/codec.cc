@@ -48,6 +48,12 @@ Floor encode_floor(double bound) { return {"encode_over_memcpy", "enc", bound}; 
 // Every codec in every width and for every type of input, as docs/BENCHMARKS.md holds them to.
 std::vector<Subject> all_with_floors() {
   std::vector<Subject> all = {{.spec = "none"}, {.spec = "cast:fp16"}, {.spec = "cast:bf16"}};
+  const auto add_halves = [&](const std::string& spec, int base) {
+    for (const cgx_dtype half : {CGX_FLOAT16, CGX_BFLOAT16}) {
+      const std::vector<Floor> floors = {{"encode_over_base", "enc/fp32", 1.0}};
+      all.push_back({spec, half, base, floors, floors});
+    }
+  };
   const auto add = [&](const std::string& spec, double warm) {
     const int base = static_cast<int>(all.size());
     all.push_back({spec,
@@ -55,10 +61,7 @@ std::vector<Subject> all_with_floors() {
                    -1,
                    {encode_floor(warm), kAddWarm, kFeedback},
                    {encode_floor(0.8), kAddCold, kFeedback}});
-    for (const cgx_dtype half : {CGX_FLOAT16, CGX_BFLOAT16}) {
-      const std::vector<Floor> floors = {{"encode_over_base", "enc/fp32", 1.0}};
-      all.push_back({spec, half, base, floors, floors});
-    }
+    add_halves(spec, base);
     return base;
   };
   add("natural", 0.4);
@@ -76,7 +79,10 @@ std::vector<Subject> all_with_floors() {
       all.push_back({spec, CGX_FLOAT32, base, floors, floors});
     }
   }
-  all.push_back({"topk:ratio=0.01", CGX_FLOAT32, -1, {}, {{"encode_over_nth_element", "nth", 15}}});
+  const int topk = static_cast<int>(all.size());
+  all.push_back(
+      {"topk:ratio=0.01", CGX_FLOAT32, -1, {kFeedback}, {kFeedback, {"encode_over_nth_element", "nth", 15}}});
+  add_halves("topk:ratio=0.01", topk);
   all.push_back({.spec = "randk:ratio=0.01"});
   return all;
 }
