@@ -85,21 +85,22 @@ Status check_ids(const std::vector<Segment>& segments) {
                *twice);
 }
 
-// SplitMix64's finalizer: every input bit reaches every output bit.
-uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-// Order-sensitive: two fields exchanged give another hash.
+// Order-sensitive: two fields exchanged give another hash. A multiplication and a fold for each field, as a
+// layout of many segments is hashed at every call; the finalizer is SplitMix64's.
 class Hash {
  public:
-  void add(uint64_t field) { state_ = mix(state_ + 0x9e3779b97f4a7c15u + mix(field)); }
-  uint64_t value() const { return state_; }
+  void add(uint64_t field) {
+    state_ = (state_ ^ field) * 0x9e3779b97f4a7c15u;
+    state_ ^= state_ >> 32;
+  }
+  uint64_t value() const {
+    uint64_t x = (state_ ^ (state_ >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+  }
 
  private:
-  uint64_t state_ = 0;
+  uint64_t state_ = 0x6a09e667f3bcc909u;
 };
 
 void add_spec(const CodecSpec& spec, Hash& hash) {
@@ -211,11 +212,13 @@ uint64_t Layout::fingerprint() const {
   hash.add(static_cast<uint64_t>(dtype_));
   hash.add(count_);
   hash.add(segments_.size());
+  const CodecSpec* before = nullptr;
   for (const Segment& s : segments_) {
-    hash.add(s.offset);
-    hash.add(s.count);
-    hash.add(s.tensor_id);
-    add_spec(s.spec, hash);
+    hash.add(s.count);  // offsets follow, as there are no gaps
+    const bool same = before != nullptr && *before == s.spec;
+    hash.add(uint64_t{s.tensor_id} << 1 | (same ? 1 : 0));
+    if (!same) add_spec(s.spec, hash);
+    before = &s.spec;
   }
   return hash.value();
 }

@@ -115,9 +115,14 @@ Result<cgx::Layout> read_layout(const cgx_allreduce_args& args, DType dtype) {
   }
   std::vector<cgx::Segment> segments;
   segments.reserve(args.segment_count);
+  const cgx_codec* known = nullptr;  // a handle is looked up once where many segments share it
+  cgx::CodecSpec spec;
   for (uint64_t i = 0; i < args.segment_count; ++i) {
     const cgx_segment& s = args.segments[i];
-    CGX_ASSIGN_OR_RETURN(const cgx::CodecSpec spec, read_spec(s.codec, "a segment's codec"));
+    if (i == 0 || s.codec != known) {
+      CGX_ASSIGN_OR_RETURN(spec, read_spec(s.codec, "a segment's codec"));
+      known = s.codec;
+    }
     segments.push_back({s.offset, s.count, spec, s.tensor_id});
   }
   return cgx::Layout::make(dtype, args.count, std::move(segments));

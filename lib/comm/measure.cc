@@ -28,7 +28,7 @@ constexpr size_t kBulk = 128 << 10;  // bytes of one whose time is bandwidth
 constexpr int kRoundTrips = 8;
 constexpr size_t kBurst = 32;     // small messages that follow each other
 constexpr size_t kFirstBulk = 2;  // to find out about how fast the link is, and past a shaper's burst
-constexpr double kBulkNs = 15e6;  // of the two measurements of bandwidth, each
+constexpr double kBulkNs = 10e6;  // of the two measurements of bandwidth, each
 constexpr size_t kMaxBulk = 32;   // messages a peer
 constexpr int kRepeats = 2;       // of a codec, hot and cold each; the best counts
 constexpr double kSlowLink = 20;  // ns a byte: on such links codecs are measured on fewer elements
@@ -44,7 +44,7 @@ struct Trial {
 };
 constexpr Trial kCallTrial = {4 << 10, 25, 1e6};
 constexpr Trial kHotTrial = {128 << 10, 15, 1e6};
-constexpr Trial kColdTrial = {4 << 20, 4, 10e6};
+constexpr Trial kColdTrial = {8 << 20, 2, 8e6};
 // Where less of a collective's time than this is its codec's, running it says little about the codec.
 constexpr double kCodecShare = 0.3;
 
@@ -312,14 +312,15 @@ Status Prober::run_once(const Layout& layout, const Plan& plan, double* ns) {
   return {};
 }
 
-// The median of `repeats`, after one that does not count.
+// The (lower) median of `repeats`, after one that does not count.
 Status Prober::run_trial(const Layout& layout, const char* algorithm, int repeats, double* ns) {
   const Plan plan = find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes});
   CGX_RETURN_IF_ERROR(run_once(layout, plan, ns));
   std::vector<double> times(static_cast<size_t>(repeats));
   for (double& time : times) CGX_RETURN_IF_ERROR(run_once(layout, plan, &time));
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  *ns = times[static_cast<size_t>(repeats / 2)];
+  const auto median = times.begin() + (repeats - 1) / 2;
+  std::nth_element(times.begin(), median, times.end());
+  *ns = *median;
   return {};
 }
 

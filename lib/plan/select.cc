@@ -40,7 +40,8 @@ bool may_choose(const Algorithm& algorithm, const Layout& layout, int size) {
 
 // Another algorithm than the first, or a lossier codec, must be worth it: neither a rounding nor the
 // predictability of one choice is paid for a gain that is lost in the noise.
-constexpr double kWorthIt = 0.95;
+constexpr double kWorthAnAlgorithm = 0.95;
+constexpr double kWorthAnError = 0.97;
 
 struct Best {
   const Algorithm* algorithm = nullptr;
@@ -68,7 +69,7 @@ Best best_of(const Wish& wish, const Layout& layout, const Profile& profile) {
   for (const Algorithm& row : algorithms()) {
     if (only != nullptr ? &row != only : !may_choose(row, layout, profile.size)) continue;
     const Best found = best_slice(row, wish.slice_bytes, load, profile);
-    if (best.algorithm == nullptr || found.ns < kWorthIt * best.ns) best = found;
+    if (best.algorithm == nullptr || found.ns < kWorthAnAlgorithm * best.ns) best = found;
   }
   return best;
 }
@@ -113,7 +114,7 @@ Selection select(const Wish& wish, const Layout& layout, const Profile& profile)
       if (!allows(open, candidate.spec)) continue;
       Layout tried = with_codec(before, open, candidate.spec);
       const Best found = best_of(wish, tried, profile);
-      if (best.algorithm != nullptr && found.ns > kWorthIt * best.ns) continue;
+      if (best.algorithm != nullptr && found.ns > kWorthAnError * best.ns) continue;
       best = found;
       chosen.layout = std::move(tried);
     }
