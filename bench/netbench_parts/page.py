@@ -150,42 +150,36 @@ class Page:
         size = bytes_text(next(iter(rows.values()))["size_bytes"])
         place = {"host": "shared memory", "loopback": "loopback sockets"}.get(step["link"], step["link"])
         self.say(f"### {size}, {step['ranks']} ranks, {place}", "")
+        self.say(*self.contenders(step, rows))
+        self.command(step)
+
+    def contenders(self, step, rows):
         others = [name for name in ("gloo", "gloo16", "openmpi", "memcpy") if name in rows]
         cells = []
         for name, row in rows.items():
             if name != "gloo (2)":
-                ratios = [self.figures.ratio(step, name, over) for over in others]
-                cells.append(
-                    [
-                        name_of(name),
-                        time_text(row["time_us"]),
-                        *(str(r) for r in ratios),
-                        f"{row['wire_bytes'] / 1e6:.2f} MB" if row["wire_bytes"] else "-",
-                        number(row["nmse"]),
-                        "-" if row["wrong"] is None else str(row["wrong"]),
-                    ]
-                )
-        self.say(
-            *markdown(["", "time", *(f"against {NAMES[o]}" for o in others), "sent a rank", "NMSE", "#wrong"], cells)
-        )
-        self.command(step)
+                sent = f"{row['wire_bytes'] / 1e6:.2f} MB" if row["wire_bytes"] else "-"
+                wrong = "-" if row["wrong"] is None else str(row["wrong"])
+                ratios = [str(self.figures.ratio(step, name, over)) for over in others]
+                cells.append([name_of(name), time_text(row["time_us"]), *ratios, sent, number(row["nmse"]), wrong])
+        against = [f"against {NAMES[name]}" for name in others]
+        return markdown(["", "time", *against, "sent a rank", "NMSE", "#wrong"], cells)
 
     def command(self, step):
         self.say("```", step["command"], "```", "")
 
     def latency(self):
-        step = self.figures.step("latency", "n=2")
-        sizes = self.figures.sizes(step) if step else []
-        if not sizes:
-            return
-        names = [name for name in self.figures.rows(step) if name != "gloo (2)"]
-        self.say("### Small messages, two ranks, shared memory", "")
-        cells = [
-            [bytes_text(size), *(time_text(self.figures.rows(step, size)[name]["time_us"]) for name in names)]
-            for size in sizes
-        ]
-        self.say(*markdown(["size", *map(name_of, names)], cells))
-        self.command(step)
+        for link, place in (("host", "shared memory"), ("loopback", "loopback sockets")):
+            step = self.figures.step("latency", link)
+            sizes = self.figures.sizes(step) if step else []
+            if not sizes:
+                continue
+            names = [name for name in self.figures.rows(step) if name != "gloo (2)"]
+            self.say(f"### Small messages, two ranks, {place}", "")
+            rows = [(size, self.figures.rows(step, size)) for size in sizes]
+            cells = [[bytes_text(size), *(time_text(row[name]["time_us"]) for name in names)] for size, row in rows]
+            self.say(*markdown(["size", *map(name_of, names)], cells))
+            self.command(step)
 
     def crowd(self):
         step, model = self.figures.step("crowd", "n=8"), self.figures.model()
@@ -197,21 +191,7 @@ class Page:
             f"### {size}, {step['ranks']} ranks on {self.figures.environment('crowd')['cores']} cores, shared memory",
             "",
         )
-        self.say(
-            *markdown(
-                ["", "time", "against Gloo", "NMSE"],
-                [
-                    [
-                        name_of(name),
-                        time_text(row["time_us"]),
-                        str(self.figures.ratio(step, name, "gloo")),
-                        number(row["nmse"]),
-                    ]
-                    for name, row in rows.items()
-                    if name != "gloo (2)"
-                ],
-            )
-        )
+        self.say(*self.contenders(step, rows))
         if model:
             self.say(
                 "Cost model: n ranks on c < n cores share them, and in shared memory nothing else takes time: "
@@ -403,6 +383,15 @@ def readme(figures):
         if any(cells):
             rows.append([name_of(name), *(f"{cell.median:.1f}x" if cell else "-" for cell in cells)])
     lines += markdown(["", "1 Gb/s", "10 Gb/s", "loopback", "shared memory", "shared memory, against Open MPI"], rows)
+    runs = (figures.step("training", "training") or {}).get("document", {}).get("runs", [])
+    for k, way in enumerate(runs[0]["ways"] if runs else []):
+        if way["name"] == "max-min 4 bits" and Page.gain(runs, k, 0) != "-":
+            target = figures.step("training", "training")["document"]["target"]
+            lines += [
+                f"Training to {target:.0%} accuracy, 1 Gb/s, 4 bits: {Page.gain(runs, k, 0)} as fast as Gloo in fp32, "
+                f"{Page.gain(runs, k, 1)} as fast as PyTorch's fp16 hook.",
+                "",
+            ]
     off = worst(figures.everywhere("none", "gloo"))
     if off:
         lines += [f"Uncompressed, the worst of all links and sizes: {off.median:.2f}x Gloo ({off.where}).", ""]

@@ -55,155 +55,81 @@ class Plan:
         return Step(label, [*words, "--rounds", str(self.rounds), "--transport", transport], ranks, link)
 
     def grid(self, prefix, link, contenders):
-        """Sizes from 4 KiB to 64 MiB, with as many calls as make each worth timing."""
-        slow = link not in ("host", "loopback")
-        large = ("16M", "64M", 4) if not slow else ("4M", "16M", 4)
+        """Sizes from 4 KiB to 64 MiB (16 MiB on slow links), with as many calls as make each worth timing."""
+        slow = link != "host"
         steps = [
-            ("small", ("4K", "64K", 4), 5 if slow else 40),
-            ("middle", ("256K", "1M", 4), 3 if slow else 8),
-            ("large", large, 1 if slow else 2),
+            ("small", ("4K", "64K", 4), 20 if slow else 40),
+            ("middle", ("256K", "1M", 4), 4 if slow else 8),
+            ("large", ("4M", "16M", 4) if slow else ("16M", "64M", 4), 1 if slow else 2),
         ]
         if self.quick:
             steps = [("small", ("4K", "64K", 16), 5), ("large", ("1M", "4M", 4), 1)]
-        return [self.allreduce(f"{prefix}{name}", link, 2, sizes, n, contenders) for name, sizes, n in steps]
+        return [self.allreduce(prefix + name, link, 2, sizes, n, contenders, 3) for name, sizes, n in steps]
 
     def sections(self):
-        choices = dict.fromkeys([*FIXED, *self.auto])
-        every = dict.fromkeys(
-            ["none", FOUR_BITS, "maxmin:bits=2", "maxmin:bits=8", "natural", "natural8", TOPK, *choices]
-        )
         return {
-            "shm": Section(
-                "Shared memory, two ranks",
-                self.grid("", "host", [*self.control, *baselines("openmpi", "memcpy"), *codecs(*choices)]),
-            ),
-            "latency": Section(
-                "Small messages, two ranks, shared memory",
-                [
-                    self.allreduce(
-                        "n=2",
-                        "host",
-                        2,
-                        ("4" if not self.quick else "4K", "64K", 4 if not self.quick else 16),
-                        100 if not self.quick else 10,
-                        [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)],
-                        warmup=10,
-                    )
-                ],
-            ),
-            "crowd": Section(
-                "Eight ranks on this machine's cores, shared memory",
-                [
-                    self.allreduce(
-                        "n=8",
-                        "host",
-                        8,
-                        self.big,
-                        1,
-                        [*self.control, *baselines("openmpi", "memcpy"), *codecs("none", FOUR_BITS)],
-                    ),
-                    Step(
-                        "codec",
-                        ["codec", "-b", self.big, "--rounds", str(self.rounds), "-n", "1", "--codec", FOUR_BITS],
-                    ),
-                ],
-            ),
-            "loopback": Section(
-                "Sockets on loopback",
-                [
-                    *(
-                        self.allreduce(
-                            f"n={n}",
-                            "loopback",
-                            n,
-                            self.big,
-                            2 if n == 2 else 1,
-                            [*self.control, *baselines("openmpi"), *codecs(*choices)],
-                        )
-                        for n in (2, 4)
-                    ),
-                    *(
-                        []
-                        if self.quick
-                        else [
-                            self.allreduce(
-                                "sizes", "loopback", 2, ("4K", "1M", 16), 10, [*self.control, *codecs(*choices)]
-                            )
-                        ]
-                    ),
-                ],
-            ),
-            "1g": Section(
-                "1 Gb/s",
-                [
-                    *(
-                        self.allreduce(
-                            f"n={n}",
-                            "1gbit",
-                            n,
-                            self.big,
-                            1,
-                            [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)],
-                        )
-                        for n in (2, 4)
-                    ),
-                    *self.grid("sizes, ", "1gbit", [*self.control, *codecs(*choices, TOPK)]),
-                ],
-            ),
-            "10g": Section(
-                "10 Gb/s",
-                [
-                    self.allreduce(
-                        f"n={n}",
-                        "10gbit",
-                        n,
-                        self.big,
-                        2 if n == 2 else 1,
-                        [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)],
-                    )
-                    for n in (2, 4)
-                ],
-            ),
-            "sweep": Section(
-                "From 100 Mb/s to 25 Gb/s, two ranks",
-                [
-                    self.allreduce(
-                        rate,
-                        rate,
-                        2,
-                        "8M" if not self.quick else "1M",
-                        1 if rate in SWEEP[:4] else 4,
-                        [
-                            *self.control,
-                            *baselines("gloo16"),
-                            *codecs("none", "maxmin:bits=8", FOUR_BITS, TOPK, *self.auto),
-                        ],
-                    )
-                    for rate in [*(SWEEP if not self.quick else ["500mbit", "10gbit"]), "loopback"]
-                ],
-            ),
+            "shm": Section("Shared memory, two ranks", self.shm_steps()),
+            "latency": Section("Small messages, two ranks", self.latency_steps()),
+            "crowd": Section("Eight ranks on this machine's cores, shared memory", self.crowd_steps()),
+            "loopback": Section("Sockets on loopback", self.loopback_steps()),
+            "1g": Section("1 Gb/s", self.link_steps("1gbit", 1) + self.grid("sizes, ", "1gbit", self.choices(TOPK))),
+            "10g": Section("10 Gb/s", self.link_steps("10gbit", 2)),
+            "sweep": Section("From 100 Mb/s to 25 Gb/s, two ranks", self.sweep_steps()),
             "codec": Section("Codecs on one core", self.codec_steps()),
             "layers": Section("All gradients of a model", self.layer_steps()),
-            "training": Section(
-                "Time to accuracy at 1 Gb/s",
-                [
-                    Step(
-                        "training",
-                        [
-                            "--seeds",
-                            "1" if self.quick else "3",
-                            "--steps",
-                            "6" if self.quick else "150",
-                            "--transport",
-                            self.sockets,
-                        ],
-                        2,
-                        "1gbit",
-                        "bench/netbench_parts/train.py",
-                    )
-                ],
-            ),
+            "training": Section("Time to accuracy at 1 Gb/s", self.training_steps()),
         }
+
+    def choices(self, *more):
+        """Gloo twice, and what the automatic policy chooses from beside itself."""
+        return [*self.control, *codecs(*FIXED, *self.auto, *more)]
+
+    def shm_steps(self):
+        return self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices()])
+
+    def latency_steps(self):
+        sizes, calls = (("4K", "64K", 16), 10) if self.quick else (("4", "64K", 4), 100)
+        contenders = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)]
+        return [self.allreduce(link, link, 2, sizes, calls, contenders, 10) for link in ("host", "loopback")]
+
+    def crowd_steps(self):
+        contenders = [*self.control, *baselines("openmpi", "memcpy"), *codecs("none", FOUR_BITS)]
+        codec = ["codec", "-b", self.big, "--rounds", str(self.rounds), "-n", "1", "--codec", FOUR_BITS]
+        return [self.allreduce("n=8", "host", 8, self.big, 1, contenders), Step("codec", codec)]
+
+    def loopback_steps(self):
+        contenders = [*baselines("openmpi"), *self.choices()]
+        steps = [self.allreduce(f"n={n}", "loopback", n, self.big, 4 // n, contenders) for n in (2, 4)]
+        if not self.quick:
+            steps.append(self.allreduce("sizes", "loopback", 2, ("4K", "1M", 16), 20, self.choices(), 3))
+        return steps
+
+    def link_steps(self, rate, calls):
+        every = [
+            "none",
+            FOUR_BITS,
+            "maxmin:bits=2",
+            "maxmin:bits=8",
+            "natural",
+            "natural8",
+            TOPK,
+            "cast:bf16",
+            *self.auto,
+        ]
+        contenders = [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)]
+        return [self.allreduce(f"n={n}", rate, n, self.big, calls if n == 2 else 1, contenders) for n in (2, 4)]
+
+    def sweep_steps(self):
+        size = "1M" if self.quick else "8M"
+        specs = ["none", "maxmin:bits=8", FOUR_BITS, TOPK, *self.auto]
+        contenders = [*self.control, *baselines("gloo16"), *codecs(*specs)]
+        rates = [*(["500mbit", "10gbit"] if self.quick else SWEEP), "loopback"]
+        return [self.allreduce(rate, rate, 2, size, 1 if rate in SWEEP[:3] else 4, contenders) for rate in rates]
+
+    def training_steps(self):
+        seeds, steps = ("1", "6") if self.quick else ("3", "150")
+        words = ["--seeds", seeds, "--steps", steps, "--transport", self.sockets]
+        return [Step("training", words, 2, "1gbit", "bench/netbench_parts/train.py")]
 
     def codec_steps(self):
         main = ["natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4", TOPK]

@@ -16,6 +16,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 NETNS = str(TOP / "scripts" / "netns")
 SKIPPED = 77  # the exit status of scripts/netns where namespaces cannot be had
 CONTROL = (0.9, 1.1)
+LIMIT = 600  # seconds that a step may take
 
 
 def short(value):
@@ -148,6 +149,7 @@ class Runner:
                 )
             elif process.returncode != 0:
                 record["failed"] = " | ".join(said[-5:])
+                record["output"] = said[-40:]
             if os.path.exists(out):
                 with open(out) as file:
                     document = json.load(file)
@@ -169,6 +171,8 @@ class Runner:
                 return process.wait(10)
             except subprocess.TimeoutExpired:
                 waiting(time.monotonic() - begin)
+                if time.monotonic() - begin > LIMIT:
+                    process.send_signal(signal.SIGTERM)
 
 
 def write(path, section, title, records, env, quick):

@@ -85,7 +85,7 @@ def table(figures):
         lines.append(
             Line(f"shared memory, uncompressed, n=2, {bytes_text(size or 64 << 20)}, against Open MPI", 1.2, 2, got)
         )
-    latency = figures.step("latency", "n=2")
+    latency = figures.step("latency", "host")
     lines.append(
         Line(
             "64 KiB, shared memory, n=2, uncompressed, against Gloo",
