@@ -40,11 +40,12 @@ constexpr uint64_t kColdBytes = 16 << 20;
 struct Trial {
   uint64_t raw_bytes;
   int repeats;
+  bool warm;  // once more before, which does not count
   double longest_ns;
 };
-constexpr Trial kCallTrial = {4 << 10, 25, 1e6};
-constexpr Trial kHotTrial = {128 << 10, 15, 1e6};
-constexpr Trial kColdTrial = {8 << 20, 2, 8e6};
+constexpr Trial kCallTrial = {4 << 10, 25, true, 1e6};
+constexpr Trial kHotTrial = {128 << 10, 15, true, 1e6};
+constexpr Trial kColdTrial = {8 << 20, 2, false, 8e6};
 // Where less of a collective's time than this is its codec's, running it says little about the codec.
 constexpr double kCodecShare = 0.3;
 
@@ -97,7 +98,7 @@ class Prober {
   // The next place of `count` elements.
   uint64_t walk(uint64_t count);
   Status run_once(const Layout& layout, const Plan& plan, double* ns);
-  Status run_trial(const Layout& layout, const char* algorithm, int repeats, double* ns);
+  Status run_trial(const Layout& layout, const char* algorithm, const Trial& trial, double* ns);
   Status fit_call(Measurement* m);
   Status fit_codecs(const Trial& trial, Measurement* m);
   Status codec(const CodecSpec& spec, float* x, uint64_t count, double* encode_ns, double* decode_ns);
@@ -312,13 +313,13 @@ Status Prober::run_once(const Layout& layout, const Plan& plan, double* ns) {
   return {};
 }
 
-// The (lower) median of `repeats`, after one that does not count.
-Status Prober::run_trial(const Layout& layout, const char* algorithm, int repeats, double* ns) {
+// The (lower) median.
+Status Prober::run_trial(const Layout& layout, const char* algorithm, const Trial& trial, double* ns) {
   const Plan plan = find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes});
-  CGX_RETURN_IF_ERROR(run_once(layout, plan, ns));
-  std::vector<double> times(static_cast<size_t>(repeats));
+  if (trial.warm) CGX_RETURN_IF_ERROR(run_once(layout, plan, ns));
+  std::vector<double> times(static_cast<size_t>(trial.repeats));
   for (double& time : times) CGX_RETURN_IF_ERROR(run_once(layout, plan, &time));
-  const auto median = times.begin() + (repeats - 1) / 2;
+  const auto median = times.begin() + (trial.repeats - 1) / 2;
   std::nth_element(times.begin(), median, times.end());
   *ns = *median;
   return {};
@@ -336,8 +337,8 @@ Status Prober::fit_call(Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kCallTrial.raw_bytes));
   const Load load = load_of(layout, profile, kDefaultSliceBytes);
   double once = 0, twice = 0;
-  CGX_RETURN_IF_ERROR(run_trial(layout, "allgather", kCallTrial.repeats, &once));
-  CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", kCallTrial.repeats, &twice));
+  CGX_RETURN_IF_ERROR(run_trial(layout, "allgather", kCallTrial, &once));
+  CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", kCallTrial, &twice));
   once -= allgather_ns(load, profile);
   twice -= scatter_gather_ns(load, profile);
   const double wait = std::max(0.0, twice - once);
@@ -361,7 +362,7 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
     const double base = scatter_gather_ns(load, profile);
     if (predicted > trial.longest_ns || predicted - base < kCodecShare * predicted) continue;
     double ns = 0;
-    CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", trial.repeats, &ns));
+    CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", trial, &ns));
     const double factor = std::clamp((ns - base) / (predicted - base), 0.25, 8.0);
     const auto scale = [factor](uint64_t& ps) {
       ps = static_cast<uint64_t>(static_cast<double>(ps) * factor);

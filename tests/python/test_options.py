@@ -73,6 +73,32 @@ def test_sums_and_averages_are_near_and_equal_on_all_ranks(dtype):
         assert of_average <= _BOUND / 2 + rounding
 
 
+def _auto(rank, size):
+    ranks.init("cgx", cgx.torch.Options(codec="auto:error=0.1", compress_1d=True, threads=2))
+    before = cgx.torch.policy()
+    tensor = torch.rand(200_000, generator=torch.Generator().manual_seed(rank))
+    exact = sum(torch.rand(200_000, generator=torch.Generator().manual_seed(i)) for i in range(size))
+    dist.all_reduce(tensor)
+    lazily = cgx.torch.policy()
+    cgx.torch.tune()
+    again = cgx.torch.policy()
+    dist.destroy_process_group()
+    return before, lazily, again, ((tensor - exact).square().sum() / exact.square().sum()).item()
+
+
+def test_auto_measures_once_and_stays_within_the_error():
+    policies = []
+    for before, lazily, again, error in ranks.run(2, _auto):
+        assert before is None
+        assert lazily["ranks"] == 2
+        assert again["transport"] == lazily["transport"]
+        # Of one rounding at most 0.1 of what is rounded; scatter_gather rounds twice. Uniform elements are narrower
+        # than normal ones, so their errors are smaller.
+        assert error <= 0.2
+        policies.append((lazily, again))
+    assert policies[0] == policies[1]
+
+
 def _environment(rank, size):
     ranks.init("cgx")
     dist.all_reduce(torch.rand(20, 20))
