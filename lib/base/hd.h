@@ -57,8 +57,14 @@ CGX_HD float to_float(uint32_t u) { return static_cast<float>(static_cast<int32_
 
 CGX_HD uint32_t select(bool condition, uint32_t yes, uint32_t no) { return condition ? yes : no; }
 CGX_HD float select(bool condition, float yes, float no) { return condition ? yes : no; }
+// whole_part(x) where the condition holds; there only, x is within its range.
+CGX_HD uint32_t select_whole(bool condition, float x, uint32_t no) { return condition ? whole_part(x) : no; }
 CGX_HD uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 CGX_HD uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+// The whole part of a number in fixed point with 23 fraction bits, plus one with the fraction's probability.
+// REQUIRES: fixed <= 255 * 2^23.
+CGX_HD uint32_t round_with(uint32_t draw, uint32_t fixed) { return (fixed + (draw >> 9)) >> 23; }
 
 CGX_HD bool is_finite_bits(uint32_t u) { return (u & 0x7f800000u) != 0x7f800000u; }
 

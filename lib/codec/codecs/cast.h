@@ -48,8 +48,8 @@ struct Cast {
   static constexpr int kCodeBits = 16;
   static constexpr bool kRandom = false;
   static Coder coder(const ValueSpec& spec) { return {spec.half}; }
-  template <typename F, typename U>
-  CGX_HD static U encode(F x, const Coder& coder, U) {
+  template <typename F, typename R>
+  CGX_HD static auto encode(F x, const Coder& coder, R) {
     return cast_encode(x, coder);
   }
   template <typename U>

@@ -16,7 +16,8 @@ struct DitherParams {
 struct DitherCoder {
   float scale;       // of x, exact: keeps the multiplier of a tiny norm finite
   float multiplier;  // levels 2^23 / norm
-  uint32_t levels, sign_shift;
+  uint32_t last;     // the highest level, in fixed point
+  uint32_t sign_shift;
 };
 
 struct DitherDecoder {
@@ -34,7 +35,7 @@ CGX_HD DitherCoder dither_coder(float norm, const DitherParams& p) {
   const float scale = float_bits(norm) < kDitherTiny ? 0x1p64f : 1.0f;
   const float multiplier =
       float_bits(norm) == 0 ? 0.0f : fdiv(fmul(static_cast<float>(p.levels), 0x1p23f), fmul(norm, scale));
-  return {scale, multiplier, p.levels, p.sign_shift};
+  return {scale, multiplier, p.levels << 23, p.sign_shift};
 }
 
 // Norms that need no scale.
@@ -43,13 +44,13 @@ CGX_HD bool dither_is_plain(float norm) {
   return u == 0 || (u >= kDitherTiny && u < kDitherWide);
 }
 
-template <typename F, typename U>
-CGX_HD U dither_encode_plain(F x, const DitherCoder& coder, U draw) {
-  const U u = float_bits(x);
+template <typename F, typename R>
+CGX_HD auto dither_encode_plain(F x, const DitherCoder& coder, R draw) {
+  const auto u = float_bits(x);
   // At most 127 * 2^23 and a few ulps.
   const F position = fmul(bits_float(u & 0x7fffffffu), coder.multiplier);
-  const U level = smaller((whole_part(position) + (draw >> 9)) >> 23, coder.levels);
-  return level | ((u >> 31) << coder.sign_shift);
+  const auto level = round_with(draw, smaller(whole_part(position), coder.last));
+  return level | ((u >> (31 - coder.sign_shift)) & (1u << coder.sign_shift));
 }
 
 // Of any norm.
@@ -129,8 +130,8 @@ struct Dither {
   CGX_HD static float decode(uint32_t code, const Decoder& d) { return dither_decode(code, d); }
   // Most buckets: the same codes and values for less, and for vectors.
   CGX_HD static bool is_plain(Meta norm) { return dither_is_plain(norm); }
-  template <typename F, typename U>
-  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+  template <typename F, typename R>
+  CGX_HD static auto encode_plain(F x, const Coder& coder, R draw) {
     return dither_encode_plain(x, coder, draw);
   }
   template <typename U>

@@ -50,7 +50,7 @@ struct MaxMinCoder {
   float scale;       // of x, exact
   float min;         // scaled
   float multiplier;  // 2^23 / unit
-  uint32_t last;     // the highest level
+  uint32_t last;     // the highest level, in fixed point
 };
 
 struct MaxMinDecoder {
@@ -87,15 +87,15 @@ CGX_HD MaxMinCoder maxmin_coder(MaxMinMeta meta, uint32_t levels) {
   const float scale = maxmin_scaled(meta) ? maxmin_scale(meta.unit) : 1.0f;
   const float unit = bits_float(float_bits(meta.unit) & 0x7fffffffu);
   const float multiplier = float_bits(unit) == 0 ? 0.0f : fdiv(0x1p23f, unit);
-  return {scale, fmul(meta.min, scale), multiplier, levels};
+  return {scale, fmul(meta.min, scale), multiplier, levels << 23};
 }
 
 // Of a bucket that is not scaled.
-template <typename F, typename U>
-CGX_HD U maxmin_encode_plain(F x, const MaxMinCoder& coder, U draw) {
-  // At most (2^8 - 1) 2^23 and an ulp: fits an int, and with the draw's 23 bits an unsigned.
+template <typename F, typename R>
+CGX_HD auto maxmin_encode_plain(F x, const MaxMinCoder& coder, R draw) {
+  // At most (2^8 - 1) 2^23 and a few ulps: fits an int.
   const F position = fmul(fsub(x, coder.min), coder.multiplier);
-  return smaller((whole_part(position) + (draw >> 9)) >> 23, coder.last);
+  return round_with(draw, smaller(whole_part(position), coder.last));
 }
 
 // Of any bucket.
@@ -174,8 +174,8 @@ struct MaxMin {
   CGX_HD static float decode(uint32_t code, const Decoder& d) { return maxmin_decode(code, d); }
   // Most buckets: the same codes and values for less, and for vectors.
   CGX_HD static bool is_plain(const Meta& meta) { return !maxmin_scaled(meta); }
-  template <typename F, typename U>
-  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+  template <typename F, typename R>
+  CGX_HD static auto encode_plain(F x, const Coder& coder, R draw) {
     return maxmin_encode_plain(x, coder, draw);
   }
   template <typename U>

@@ -37,7 +37,9 @@ CGX_HD NatDitherCoder natdither_coder(float norm, const NatDitherParams& p) {
   const uint32_t u = float_bits(norm);
   const float scale = u < kNatDitherTiny ? 0x1p64f : (u >= kNatDitherWide ? 0x1p-64f : 1.0f);
   const float inverse = u == 0 ? 0.0f : fdiv(1.0f, fmul(norm, scale));
-  return {scale, inverse, bits_float((126u + p.levels) << 23), 128u - p.levels, p.levels, p.sign_shift};
+  return {scale,    inverse,     bits_float((126u + p.levels) << 23), 128u - p.levels,
+
+          p.levels, p.sign_shift};
 }
 
 // Norms that need no scale.
@@ -46,18 +48,18 @@ CGX_HD bool natdither_is_plain(float norm) {
   return u == 0 || (u >= kNatDitherTiny && u < kNatDitherWide);
 }
 
-template <typename F, typename U>
-CGX_HD U natdither_encode_plain(F x, const NatDitherCoder& coder, U draw) {
-  const U u = float_bits(x);
-  const U random = draw >> 9;
+template <typename F, typename R>
+CGX_HD auto natdither_encode_plain(F x, const NatDitherCoder& coder, R draw) {
+  const auto u = float_bits(x);
   const F q = fmul(bits_float(u & 0x7fffffffu), coder.inverse);
-  const U qu = float_bits(q);
-  const auto below = (qu >> 23) < coder.smallest;
-  const F coin = fmul(fmul(select(below, q, 0.0f), coder.to_smallest), 0x1p23f);  // below 2^23
-  const U low = (whole_part(coin) + random) >> 23;
-  const U high = ((qu + random) >> 23) - (coder.smallest - 1);
-  const U level = smaller(select(below, low, high), coder.levels);
-  return level | ((u >> 31) << coder.sign_shift);
+  const auto qu = float_bits(q);
+  // Inside the levels the quotient's own bits are a fixed-point number of exponents; below them it is, in
+  // units of the smallest level, less than 1.
+  const auto below = qu < (coder.smallest << 23);
+  const auto fixed =
+      select_whole(below, fmul(fmul(q, coder.to_smallest), 0x1p23f), qu - ((coder.smallest - 1) << 23));
+  const auto sign = (u >> (31 - coder.sign_shift)) & (1u << coder.sign_shift);
+  return round_with(draw, smaller(fixed, coder.levels << 23)) | sign;
 }
 
 // Of any norm.
@@ -132,8 +134,8 @@ struct NatDither {
   CGX_HD static float decode(uint32_t code, const Decoder& d) { return natdither_decode_plain(code, d); }
   // Most buckets: the same codes and values for less, and for vectors.
   CGX_HD static bool is_plain(Meta norm) { return natdither_is_plain(norm); }
-  template <typename F, typename U>
-  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
+  template <typename F, typename R>
+  CGX_HD static auto encode_plain(F x, const Coder& coder, R draw) {
     return natdither_encode_plain(x, coder, draw);
   }
   template <typename U>

@@ -19,24 +19,23 @@ CGX_HD Natural8Coder natural8_coder(int32_t bias) {
   return {static_cast<uint32_t>(127 - bias), bits_float(static_cast<uint32_t>(bias + 126) << 23)};
 }
 
-template <typename F, typename U>
-CGX_HD U natural8_encode_plain(F x, const Natural8Coder& coder, U draw) {
-  const U u = float_bits(x);
-  const U magnitude = u & 0x7fffffffu;
-  const U random = draw >> 9;
-  const auto below = magnitude < ((coder.offset + 1) << 23);
-  const F coin = fmul(fmul(bits_float(select(below, magnitude, U(0u))), coder.to_smallest), 0x1p23f);
-  const U low = (whole_part(coin) + random) >> 23;  // coin < 2^23
-  const U high = ((magnitude + random) >> 23) - coder.offset;
-  return select(below, low, high) | ((u >> 24) & 0x80u);
+// Inside the range the magnitude's own bits are a fixed-point number of exponents; below it x is, in units of
+// the smallest power, less than 1.
+template <typename F, typename R>
+CGX_HD auto natural8_encode(F x, const Natural8Coder& coder, R draw) {
+  const auto u = float_bits(x);
+  const auto magnitude = u & 0x7fffffffu;
+  const auto inside = smaller(magnitude, (126 + coder.offset) << 23) - (coder.offset << 23);
+  const auto fixed = select_whole(magnitude < ((coder.offset + 1) << 23),
+                                  fmul(fmul(bits_float(magnitude), coder.to_smallest), 0x1p23f), inside);
+  const auto code = select(is_finite_bits(u), round_with(draw, fixed), decltype(fixed)(127u));
+  return code | ((u >> 24) & 0x80u);
 }
 
-template <typename F, typename U>
-CGX_HD U natural8_encode(F x, const Natural8Coder& coder, U draw) {
-  const U u = float_bits(x);
-  const U code = natural8_encode_plain(x, coder, draw);
-  const U clipped = select((u & 0x7fffffffu) > ((126 + coder.offset) << 23), U(126u), code & 0x7fu);
-  return select(is_finite_bits(u), clipped, U(127u)) | ((u >> 24) & 0x80u);
+// Of codes 1 to 126.
+template <typename U>
+CGX_HD auto natural8_decode_plain(U code, const Natural8Coder& coder) {
+  return bits_float((code + (code & 0x80u) + coder.offset) << 23);  // the sign carries to its place
 }
 
 template <typename U>
@@ -71,19 +70,25 @@ struct Natural8 {
   static constexpr int kCodeBits = 8;
   static constexpr bool kRandom = true;
   static Coder coder(const ValueSpec& spec) { return natural8_coder(spec.bias); }
-  template <typename F, typename U>
-  CGX_HD static U encode(F x, const Coder& coder, U draw) {
+  template <typename F, typename R>
+  CGX_HD static auto encode(F x, const Coder& coder, R draw) {
     return natural8_encode(x, coder, draw);
   }
-  // The same for magnitudes below count_from().
-  template <typename F, typename U>
-  CGX_HD static U encode_plain(F x, const Coder& coder, U draw) {
-    return natural8_encode_plain(x, coder, draw);
+  // Elements that round well inside the range are as natural has them.
+  CGX_HD static ExponentRange exponents(const Coder& coder) {
+    return {static_cast<uint8_t>(coder.offset + 2), static_cast<uint8_t>(coder.offset + 125),
+            static_cast<uint8_t>(coder.offset)};
   }
   template <typename U>
   CGX_HD static auto decode(U code, const Coder& coder) {
     return natural8_decode(code, coder);
   }
+  // The same for codes kPlainFirst to kPlainLast under kPlainMask.
+  template <typename U>
+  CGX_HD static auto decode_plain(U code, const Coder& coder) {
+    return natural8_decode_plain(code, coder);
+  }
+  static constexpr uint8_t kPlainMask = 0x7f, kPlainFirst = 1, kPlainLast = 126;
   // Magnitudes (as bits) from which the encoder has something to count: above 2^(126 - bias).
   static uint32_t count_from(const Coder& coder) { return ((126 + coder.offset) << 23) + 1; }
 };

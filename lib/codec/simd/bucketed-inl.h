@@ -25,13 +25,13 @@ constexpr bool has_lanes() {
   if constexpr (!kVectors) {
     return false;
   } else if constexpr (requires { typename C::Meta; }) {
-    return requires(F32 x, U32 u, typename C::Coder c, typename C::Decoder d) {
-      C::encode_plain(x, c, u);
+    return requires(F32 x, Draw r, U32 u, typename C::Coder c, typename C::Decoder d) {
+      C::encode_plain(x, c, r);
       C::decode_plain(u, d);
     };
   } else {
-    return requires(F32 x, U32 u, typename C::Coder c) {
-      C::encode(x, c, u);
+    return requires(F32 x, Draw r, U32 u, typename C::Coder c) {
+      C::encode(x, c, r);
       C::decode(u, c);
     };
   }
@@ -44,29 +44,20 @@ struct Span {
   uint32_t n;
 };
 
-// The values of a span's codes as vectors: looked up where they fit in one, else computed.
+// The values of a plain bucket's codes as vectors: computed, or looked up where all fit in one.
 template <typename C>
-class LaneDecoder {
- public:
-  LaneDecoder(const typename C::Decoder& decoder, uint32_t bits)
-      : decoder_(decoder), is_table_(kLanes >= 8 && bits < 32 && (1u << bits) <= kLanes) {
-    if (is_table_) table_ = C::decode_plain(lane_numbers(), decoder);
-  }
-  bool is_table() const { return is_table_; }
-  template <bool kTable>
-  CGX_HD F32 value(U32 code) const {
-    if constexpr (kTable && kLanes >= 8) {
-      return look_up(table_, code);
-    } else {
-      return C::decode_plain(code, decoder_);
-    }
-  }
-
- private:
-  const typename C::Decoder decoder_;
-  const bool is_table_;
-  F32 table_;
+struct ComputedValues {
+  typename C::Decoder decoder;
+  CGX_HD F32 operator()(U32 code) const { return C::decode_plain(code, decoder); }
 };
+template <typename C>
+struct LookedUpValues {
+  explicit LookedUpValues(const typename C::Decoder& decoder)
+      : table(C::decode_plain(lane_numbers(), decoder)) {}
+  F32 table;
+  CGX_HD F32 operator()(U32 code) const { return look_up(table, code); }
+};
+constexpr bool fit_a_table(uint32_t bits) { return kLanes >= 8 && (1u << bits) <= kLanes; }
 
 template <typename C, typename Fold, typename S>
 class BucketedEncoder {
@@ -74,6 +65,7 @@ class BucketedEncoder {
   BucketedEncoder(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
                   const GiveBack& back)
       : layout_(C::layout(spec, count)),
+        group_bytes_(packed_bytes(kGroup, layout_.bits)),
         params_(C::params(spec)),
         is_random_(C::is_random(spec)),
         from_(from),
@@ -83,12 +75,19 @@ class BucketedEncoder {
         back_(back),
         random_(context.key) {}
 
+  // A bucket of a group or more is a unit; the next one is folded ahead, so that the few long instructions
+  // which make its coder run beside the encoding of this one.
   void run(uint8_t* out) {
     const size_t unit = layout_.elements();
+    const bool ahead = layout_.bucket >= kGroup;
+    Bucket next = {};
+    if (ahead) next = fold(0, count_ < unit ? count_ : unit);
     for (size_t at = 0; at < count_; at += unit) {
       const size_t m = count_ - at < unit ? count_ - at : unit;
-      encode_unit(at, m, out);
-      out += layout_.bytes(m);
+      const Bucket bucket = next;
+      const size_t rest = count_ - at - m;
+      if (ahead && rest != 0) next = fold(at + m, rest < unit ? rest : unit);
+      out = encode_unit(bucket, at, m, out);
     }
   }
 
@@ -96,25 +95,7 @@ class BucketedEncoder {
   using Params = typename C::Params;
   using Meta = typename C::Meta;
   using Coder = typename C::Coder;
-
-  void encode_unit(size_t at, size_t m, uint8_t* out) {
-    Bucket bucket;
-    for (size_t i = 0; i < m; i += kGroup) {
-      const uint32_t n = static_cast<uint32_t>(m - i < kGroup ? m - i : kGroup);
-      alignas(64) uint8_t codes[kGroup];
-      seek(at + i);
-      const uint32_t step = layout_.bucket < n ? static_cast<uint32_t>(layout_.bucket) : n;
-      for (uint32_t j = 0; j < n; j += step) {
-        if ((i + j) % layout_.bucket == 0) {
-          const size_t rest = m - i - j;
-          bucket = fold(at + i + j, rest < layout_.bucket ? rest : layout_.bucket);
-          wire_store(out + layout_.meta((i + j) / layout_.bucket), bucket.meta);
-        }
-        encode_span(bucket, {at + i + j, j, n - j < step ? n - j : step}, codes);
-      }
-      pack_group(codes, n, layout_.bits, out + layout_.group(m, i / kGroup));
-    }
-  }
+  static constexpr bool kGivesBack = S::kFeedback != Feedback::kNone;
 
   struct Bucket {
     Meta meta;
@@ -122,6 +103,31 @@ class BucketedEncoder {
     bool is_finite;
     bool is_plain;
   };
+
+  // Returns where the next unit begins.
+  uint8_t* encode_unit(Bucket bucket, size_t at, size_t m, uint8_t* out) {
+    const bool is_small = layout_.bucket < kGroup;
+    uint8_t* meta = out;
+    uint8_t* packed = out + (is_small ? layout_.group(m, 0) : layout_.meta(1));
+    for (size_t i = 0; i < m; i += kGroup, packed += group_bytes_) {
+      const uint32_t n = static_cast<uint32_t>(m - i < kGroup ? m - i : kGroup);
+      alignas(64) uint8_t codes[kGroup];
+      seek(at + i);
+      const uint32_t step = is_small ? static_cast<uint32_t>(layout_.bucket) : kGroup;
+      for (uint32_t j = 0; j < n; j += step) {
+        const uint32_t size = n - j < step ? n - j : step;
+        if (is_small) bucket = fold(at + j, size);
+        if (i == 0) {
+          wire_store(meta, bucket.meta);
+          meta += layout_.meta(1);
+        }
+        encode_span(bucket, {at + i + j, j, size}, codes);
+      }
+      pack_group(codes, n, layout_.bits, packed);
+      if (n != kGroup) return packed + packed_bytes(n, layout_.bits);
+    }
+    return packed;
+  }
 
   Bucket fold(size_t at, size_t n) const {
     const Meta meta = C::meta(fold_bucket<Fold>(source_, from_, at, n), params_);
@@ -140,33 +146,49 @@ class BucketedEncoder {
     if constexpr (has_lanes<C>()) {
       if (bucket.is_plain) {
         done = span.n - span.n % (4 * kLanes);
-        is_random_ ? encode_lanes<true>(bucket, span, done, codes)
-                   : encode_lanes<false>(bucket, span, done, codes);
+        const Span lanes = {span.at, span.i, done};
+        is_random_ ? encode_lanes<true>(bucket, lanes, codes) : encode_lanes<false>(bucket, lanes, codes);
       }
     }
     if (done != span.n) encode_staged(bucket, {span.at + done, span.i + done, span.n - done}, codes);
   }
 
   template <bool kRandom>
-  CGX_HD void encode_lanes(const Bucket& bucket, const Span& span, uint32_t n, uint8_t* codes) const {
-    const Coder coder = bucket.coder;
+  CGX_HD void encode_lanes(const Bucket& bucket, const Span& span, uint8_t* codes) const {
+    if constexpr (kGivesBack) {
+      const auto decoder = C::decoder(bucket.meta, params_);
+      if (fit_a_table(layout_.bits)) {
+        return encode_vectors<kRandom>(bucket.coder, span, LookedUpValues<C>(decoder), codes);
+      }
+      return encode_vectors<kRandom>(bucket.coder, span, ComputedValues<C>{decoder}, codes);
+    } else {
+      encode_vectors<kRandom>(bucket.coder, span, nullptr, codes);
+    }
+  }
+
+  template <bool kRandom, typename Values>
+  CGX_HD void encode_vectors(const Coder coder, const Span& span, const Values values, uint8_t* codes) const {
     const size_t ahead = upcoming(span.at);
-    const LaneDecoder<C> decoder(C::decoder(bucket.meta, params_), S::kFeedback ? layout_.bits : 32);
-    for (uint32_t i = 0; i < n; i += 4 * kLanes) {
+    for (uint32_t i = 0; i < span.n; i += 4 * kLanes) {
       U32 code[4];
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
         const uint32_t j = i + k * kLanes;
         source_.prefetch(ahead + j);
         const F32 x = source_.load(span.at + j);
-        code[k] = C::encode_plain(x, coder, kRandom ? random_.at(span.i + j) : U32(0x80000000u));
-        if constexpr (S::kFeedback) {
-          const F32 value = decoder.is_table() ? decoder.template value<true>(code[k])
-                                               : decoder.template value<false>(code[k]);
-          give_back(x, value, span.at + j, back_);
-        }
+        code[k] = encode_element<kRandom>(x, coder, span.i + j);
+        if constexpr (kGivesBack) give_back<S::kFeedback, true>(x, values(code[k]), span.at + j, back_);
       }
       store_bytes(code, codes + span.i + i);
+    }
+  }
+
+  template <bool kRandom>
+  CGX_HD U32 encode_element(F32 x, const Coder& coder, uint32_t i) const {
+    if constexpr (kRandom) {
+      return C::encode_plain(x, coder, random_.at(i));
+    } else {
+      return C::encode_plain(x, coder, U32(0x80000000u));  // a half: round to nearest
     }
   }
 
@@ -193,7 +215,7 @@ class BucketedEncoder {
       for (uint32_t j = 0; j < span.n; ++j) to[j] = 0;
       count_specials(x, span.n, 0x7f800000u, context_.counts);
     }
-    if constexpr (S::kFeedback) {
+    if constexpr (kGivesBack) {
       const auto decoder = C::decoder(bucket.meta, params_);
       for (uint32_t j = 0; j < span.n; ++j) {
         values[j] = bucket.is_finite ? C::decode(uint32_t{to[j]}, decoder) : bits_float(0x7fc00000u);
@@ -208,6 +230,7 @@ class BucketedEncoder {
   }
 
   const UnitLayout layout_;
+  const size_t group_bytes_;
   const Params params_;
   const bool is_random_;
   const Elements from_;
@@ -223,77 +246,135 @@ class BucketedDecoder {
  public:
   static void run(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end, Into into,
                   float* out) {
-    const BucketedDecoder d(C::layout(spec, count), C::params(spec), into);
+    BucketedDecoder d(C::layout(spec, count), C::params(spec));
     const size_t unit = d.layout_.elements();
     for (size_t at = begin / unit * unit; at < end; at += unit) {
       const size_t m = count - at < unit ? count - at : unit;
       const uint8_t* block = in + at / unit * d.layout_.bytes(unit);
-      const size_t first = begin > at ? begin - at : 0;
-      const size_t last = end - at < m ? end - at : m;
-      for (size_t i = first; i < last; i += kGroup) {
-        d.decode_group(block, m, i, last, out + (at + i - begin));
-      }
+      const Part part = {block, block + d.layout_.group(m, 0), m, begin > at ? begin - at : 0,
+                         end - at < m ? end - at : m};
+      into == Into::kAdd ? d.decode_unit<Into::kAdd>(part, out + (at + part.first - begin))
+                         : d.decode_unit<Into::kAssign>(part, out + (at + part.first - begin));
     }
   }
 
  private:
   using Params = typename C::Params;
   using Meta = typename C::Meta;
+  using Decoder = typename C::Decoder;
 
-  BucketedDecoder(const UnitLayout& layout, const Params& params, Into into)
-      : layout_(layout), params_(params), into_(into) {}
+  // Elements [first, last) of a unit of m.
+  struct Part {
+    const uint8_t* metas;
+    const uint8_t* packed;
+    size_t m, first, last;
+  };
 
-  void decode_group(const uint8_t* block, size_t m, size_t at, size_t last, float* HWY_RESTRICT out) const {
-    alignas(64) uint8_t unpacked[kGroup];
-    const uint32_t n = static_cast<uint32_t>(m - at < kGroup ? m - at : kGroup);
-    const uint8_t* codes = block + layout_.group(m, at / kGroup);
-    if (layout_.bits != 8) {
-      unpack_group(codes, n, layout_.bits, unpacked);
-      codes = unpacked;
-    }
-    const uint32_t wanted = static_cast<uint32_t>(last - at < n ? last - at : n);
-    const uint32_t bucket = layout_.bucket < kGroup ? static_cast<uint32_t>(layout_.bucket) : kGroup;
-    for (uint32_t i = 0; i < wanted; i += bucket) {
-      const Meta meta = wire_load<Meta>(block + layout_.meta((at + i) / layout_.bucket));
-      const uint32_t size = wanted - i < bucket ? wanted - i : bucket;
-      into_ == Into::kAdd ? decode_span<Into::kAdd>(meta, codes + i, size, out + i)
-                          : decode_span<Into::kAssign>(meta, codes + i, size, out + i);
-    }
-  }
+  BucketedDecoder(const UnitLayout& layout, const Params& params)
+      : layout_(layout), group_bytes_(packed_bytes(kGroup, layout.bits)), params_(params) {}
 
   template <Into kInto>
-  void decode_span(const Meta& meta, const uint8_t* HWY_RESTRICT codes, uint32_t n,
-                   float* HWY_RESTRICT out) const {
-    const auto decoder = C::decoder(meta, params_);
-    const bool finite = C::is_finite(meta);
-    uint32_t done = 0;
-    if constexpr (has_lanes<C>()) {
-      if (finite && C::is_plain(meta)) {
-        done = n - n % kLanes;
-        const LaneDecoder<C> lanes(decoder, layout_.bits);
-        lanes.is_table() ? decode_lanes<kInto, true>(lanes, codes, done, out)
-                         : decode_lanes<kInto, false>(lanes, codes, done, out);
-      }
+  void decode_unit(const Part& part, float* HWY_RESTRICT out) const {
+    if (layout_.bucket >= kGroup) return decode_bucket<kInto>(part, 0, part.first, part.last, out);
+    for (size_t i = part.first; i < part.last; i += layout_.bucket) {
+      const size_t end = part.last - i < layout_.bucket ? part.last : i + layout_.bucket;
+      decode_bucket<kInto>(part, i / layout_.bucket, i, end, out + (i - part.first));
     }
-    if (done == n) return;
-    alignas(64) float values[kGroup];
-    for (uint32_t i = done; i < n; ++i) {
-      values[i] = finite ? C::decode(uint32_t{codes[i]}, decoder) : bits_float(0x7fc00000u);
-    }
-    emit(values + done, n - done, kInto, out + done);
   }
 
-  template <Into kInto, bool kTable>
-  CGX_HD static void decode_lanes(const LaneDecoder<C>& lanes, const uint8_t* HWY_RESTRICT codes, uint32_t n,
-                                  float* HWY_RESTRICT out) {
-    for (uint32_t i = 0; i < n; i += kLanes) {
-      emit<kInto>(lanes.template value<kTable>(load_bytes(codes + i)), out + i);
+  // Elements [begin, end) of a unit, all of them of one bucket.
+  template <Into kInto>
+  void decode_bucket(const Part& part, size_t bucket, size_t begin, size_t end,
+                     float* HWY_RESTRICT out) const {
+    const Meta meta = wire_load<Meta>(part.metas + layout_.meta(bucket));
+    const Decoder decoder = C::decoder(meta, params_);
+    const bool finite = C::is_finite(meta);
+    if constexpr (has_lanes<C>()) {
+      if (finite && C::is_plain(meta)) {
+        if (fit_a_table(layout_.bits)) {
+          return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), out);
+        }
+        return decode_plain<kInto>(part, begin, end, decoder, ComputedValues<C>{decoder}, out);
+      }
     }
+    for (size_t i = begin; i < end; i += kGroup) {
+      alignas(64) uint8_t buffer[kGroup];
+      const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
+      decode_staged(decoder, finite, codes_at(part, i, buffer), n, kInto, out + (i - begin));
+    }
+  }
+
+  // The codes from element i on: where they are if each has a byte, else unpacked with their group.
+  const uint8_t* codes_at(const Part& part, size_t i, uint8_t* buffer) const {
+    const size_t group = i - i % kGroup;
+    const uint8_t* packed = part.packed + i / kGroup * group_bytes_;
+    if (layout_.bits == 8) return packed + i % kGroup;
+    unpack_group(packed, static_cast<uint32_t>(part.m - group < kGroup ? part.m - group : kGroup),
+                 layout_.bits, buffer);
+    return buffer + i % kGroup;
+  }
+
+  // Whole groups of one-plane codes need no unpacking.
+  template <Into kInto, typename Values>
+  CGX_HD void decode_plain(const Part& part, size_t begin, size_t end, const Decoder& decoder,
+                           const Values values, float* HWY_RESTRICT out) const {
+    const size_t whole = layout_.bucket < kGroup ? 0 : (end - begin) / kGroup * kGroup;
+    const uint8_t* packed = part.packed + begin / kGroup * group_bytes_;
+    size_t done = 0;
+    if (layout_.bits == 4) {
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 4>(packed, values, out + done);
+    } else if (layout_.bits == 2) {
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 2>(packed, values, out + done);
+    } else if (layout_.bits == 1) {
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 1>(packed, values, out + done);
+    }
+    decode_groups<kInto>(part, begin + done, end, decoder, values, out + done);
+  }
+
+  // Field k of the bytes from j on holds the codes from k kBytes + j on.
+  template <Into kInto, uint32_t kWidth, typename Values>
+  CGX_HD static const uint8_t* decode_plane(const uint8_t* HWY_RESTRICT in, const Values values,
+                                            float* HWY_RESTRICT out) {
+    constexpr uint32_t kBytes = plane_bytes(kGroup, kWidth);
+    for (uint32_t j = 0; j < kBytes; j += kLanes) {
+      const U32 bytes = load_bytes(in + j);
+      HWY_UNROLL(8)
+      for (uint32_t k = 0; k < 8 / kWidth; ++k) {
+        emit<kInto>(values((bytes >> (k * kWidth)) & ((1u << kWidth) - 1)), out + k * kBytes + j);
+      }
+    }
+    return in + kBytes;
+  }
+
+  template <Into kInto, typename Values>
+  CGX_HD void decode_groups(const Part& part, size_t begin, size_t end, const Decoder& decoder,
+                            const Values values, float* HWY_RESTRICT out) const {
+    for (size_t i = begin; i < end; i += kGroup, out += kGroup) {
+      alignas(64) uint8_t buffer[kGroup];
+      const uint8_t* codes = codes_at(part, i, buffer);
+      const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
+      uint32_t j = 0;
+      for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
+        emit<kInto>(values(load_bytes(codes + j)), out + j);
+        emit<kInto>(values(load_bytes(codes + j + kLanes)), out + j + kLanes);
+      }
+      if (j != n) decode_staged(decoder, true, codes + j, n - j, kInto, out + j);
+    }
+  }
+
+  HWY_NOINLINE static void decode_staged(const Decoder decoder, bool finite,
+                                         const uint8_t* HWY_RESTRICT codes, uint32_t n, Into into,
+                                         float* HWY_RESTRICT out) {
+    alignas(64) float values[kGroup];
+    for (uint32_t i = 0; i < n; ++i) {
+      values[i] = finite ? C::decode(uint32_t{codes[i]}, decoder) : bits_float(0x7fc00000u);
+    }
+    emit(values, n, into, out);
   }
 
   const UnitLayout layout_;
+  const size_t group_bytes_;
   const Params params_;
-  const Into into_;
 };
 
 // Codecs scaled by a norm have three folds.

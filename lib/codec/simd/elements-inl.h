@@ -17,11 +17,19 @@ HWY_BEFORE_NAMESPACE();
 namespace cgx {
 namespace HWY_NAMESPACE {
 
-// Elements a vector at a time. kFeedback: a residual may be added, and something given back.
-template <DType kType, bool kFeedbackToo>
+// What happens to elements beside their encoding; the cases that are worth loops of their own.
+enum class Feedback {
+  kNone,
+  kResidual,  // added before, and kept after
+  kDecoded,   // their values are given back
+  kAny,
+};
+
+// Elements a vector at a time.
+template <DType kType, Feedback kFeedbackKind>
 class Source {
  public:
-  static constexpr bool kFeedback = kFeedbackToo;
+  static constexpr Feedback kFeedback = kFeedbackKind;
   explicit Source(const Elements& from) : x_(static_cast<const Stored*>(from.x)), before_(from.before) {}
 
   CGX_HD F32 load(size_t i) const {
@@ -33,20 +41,20 @@ class Source {
     } else {
       x = bf16_to_f32(load_halves(x_ + i));
     }
-    if constexpr (kFeedback) {
-      if (before_ != nullptr) x = fadd(x, load_lanes(before_ + i));
-    }
+    if (has_before()) x = fadd(x, load_lanes(before_ + i));
     return x;
   }
 
   CGX_HD void prefetch(size_t i) const {
     __builtin_prefetch(x_ + i);
-    if constexpr (kFeedback) {
-      if (before_ != nullptr) __builtin_prefetch(before_ + i);
-    }
+    if (has_before()) __builtin_prefetch(before_ + i);
   }
 
  private:
+  CGX_HD bool has_before() const {
+    return kFeedback == Feedback::kResidual || (kFeedback == Feedback::kAny && before_ != nullptr);
+  }
+
   using Stored = std::conditional_t<kType == DType::kF32, float, uint16_t>;
   const Stored* x_;
   const float* before_;
@@ -100,9 +108,16 @@ HWY_NOINLINE void give_back(const float* x, const float* HWY_RESTRICT values, si
   }
   if (back.decoded != nullptr) memcpy(back.decoded, values, count * sizeof(float));
 }
+// kPlain: nothing here is or becomes infinite.
+template <Feedback kFeedback, bool kPlain>
 CGX_HD void give_back(F32 x, F32 value, size_t i, const GiveBack& back) {
-  if (back.after != nullptr) store_lanes(residual_of(x, value), back.after + i);
-  if (back.decoded != nullptr) store_lanes(value, back.decoded + i);
+  constexpr bool kAny = kFeedback == Feedback::kAny;
+  if (kFeedback == Feedback::kResidual || (kAny && back.after != nullptr)) {
+    store_lanes(kPlain ? fsub(x, value) : residual_of(x, value), back.after + i);
+  }
+  if (kFeedback == Feedback::kDecoded || (kAny && back.decoded != nullptr)) {
+    store_lanes(value, back.decoded + i);
+  }
 }
 
 template <Into kInto>
@@ -130,21 +145,34 @@ HWY_NOINLINE void count_specials(const float* x, size_t count, uint32_t from, Co
   }
 }
 
+inline Feedback feedback_of(const Elements& from, const GiveBack& back) {
+  const bool before = from.before != nullptr;
+  const bool after = back.after != nullptr;
+  const bool decoded = back.decoded != nullptr;
+  if (!before && !after) return decoded ? Feedback::kDecoded : Feedback::kNone;
+  return before && after && !decoded ? Feedback::kResidual : Feedback::kAny;
+}
+
 // Calls Encoder<Source>::run(), for the source that fits the elements.
 template <template <typename> class Encoder>
 void encode_from(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
                  const GiveBack& back, uint8_t* out) {
-  const bool feedback = from.before != nullptr || back.after != nullptr || back.decoded != nullptr;
-  switch (from.dtype) {
-    case DType::kF16:
-      return feedback ? Encoder<Source<DType::kF16, true>>(spec, from, count, context, back).run(out)
-                      : Encoder<Source<DType::kF16, false>>(spec, from, count, context, back).run(out);
-    case DType::kBF16:
-      return feedback ? Encoder<Source<DType::kBF16, true>>(spec, from, count, context, back).run(out)
-                      : Encoder<Source<DType::kBF16, false>>(spec, from, count, context, back).run(out);
-    default:
-      return feedback ? Encoder<Source<DType::kF32, true>>(spec, from, count, context, back).run(out)
-                      : Encoder<Source<DType::kF32, false>>(spec, from, count, context, back).run(out);
+  const Feedback feedback = feedback_of(from, back);
+  const bool none = feedback == Feedback::kNone;
+  if (from.dtype == DType::kF16) {
+    none ? Encoder<Source<DType::kF16, Feedback::kNone>>(spec, from, count, context, back).run(out)
+         : Encoder<Source<DType::kF16, Feedback::kAny>>(spec, from, count, context, back).run(out);
+  } else if (from.dtype == DType::kBF16) {
+    none ? Encoder<Source<DType::kBF16, Feedback::kNone>>(spec, from, count, context, back).run(out)
+         : Encoder<Source<DType::kBF16, Feedback::kAny>>(spec, from, count, context, back).run(out);
+  } else if (none) {
+    Encoder<Source<DType::kF32, Feedback::kNone>>(spec, from, count, context, back).run(out);
+  } else if (feedback == Feedback::kResidual) {
+    Encoder<Source<DType::kF32, Feedback::kResidual>>(spec, from, count, context, back).run(out);
+  } else if (feedback == Feedback::kDecoded) {
+    Encoder<Source<DType::kF32, Feedback::kDecoded>>(spec, from, count, context, back).run(out);
+  } else {
+    Encoder<Source<DType::kF32, Feedback::kAny>>(spec, from, count, context, back).run(out);
   }
 }
 

@@ -48,9 +48,10 @@ CGX_HD U32 load_codes(const uint8_t* in, uint32_t i) {
   }
 }
 
+// True where most of C's codes follow from a sign and an exponent byte, which natural's text rounds to.
 template <typename C>
-constexpr bool has_plain() {
-  return requires(F32 x, U32 u, typename C::Coder c) { C::encode_plain(x, c, u); };
+constexpr bool is_exponent_codec() {
+  return requires(typename C::Coder c) { C::exponents(c); };
 }
 
 template <typename C, typename S>
@@ -83,65 +84,73 @@ class ElementwiseEncoder {
  private:
   using Code = typename C::Code;
   using Coder = typename C::Coder;
+  static constexpr bool kGivesBack = S::kFeedback != Feedback::kNone;
 
-  // Nearly every group is plain: that is found out on the way where nothing is lost by it. A residual may be
-  // written where it was read.
   void encode_group(size_t at, uint8_t* out) const {
-    uint32_t largest;
-    if constexpr (S::kFeedback) {
-      largest = largest_magnitude(at);
-    } else {
-      largest = encode_lanes<true>(at, out);
-    }
-    const bool is_plain = largest < C::count_from(coder_);
-    if (!is_plain) count(at, kGroup);
-    if (S::kFeedback && is_plain) {
-      encode_lanes<true>(at, out);
-    } else if (!is_plain) {
-      encode_lanes<false>(at, out);
+    for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
+      F32 x[4];
+      HWY_UNROLL(4)
+      for (uint32_t k = 0; k < 4; ++k) x[k] = source_.load(at + i + k * kLanes);
+      if constexpr (is_exponent_codec<C>()) {
+        encode_exponents(x, at + i, i, out);
+      } else {
+        count_reaching(x);
+        encode_vectors(x, at + i, i, out);
+      }
     }
   }
 
-  // The largest magnitude, as bits.
-  template <bool kPlain>
-  CGX_HD uint32_t encode_lanes(size_t at, uint8_t* out) const {
+  // Elements from `at` on, which are those from i on of their group.
+  CGX_HD void encode_vectors(const F32 (&x)[4], size_t at, uint32_t i, uint8_t* out) const {
     const Coder coder = coder_;
-    U32 largest = 0u;
-    for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
-      U32 code[4];
+    U32 code[4];
+    HWY_UNROLL(4)
+    for (uint32_t k = 0; k < 4; ++k) {
+      code[k] = C::encode(x[k], coder, random_.at(i + k * kLanes));
+      if constexpr (kGivesBack) {
+        give_back<S::kFeedback, false>(x[k], C::decode(code[k], coder), at + k * kLanes, back_);
+      }
+    }
+    store_codes<C::kCodeBits>(code, i, out);
+  }
+
+  // Nearly all are plain, which shows in the exponents that come out.
+  CGX_HD void encode_exponents(const F32 (&x)[4], size_t at, uint32_t i, uint8_t* out) const {
+    const ExponentRange range = C::exponents(coder_);
+    U32 code[4];
+    HWY_UNROLL(4)
+    for (uint32_t k = 0; k < 4; ++k) code[k] = natural_encode_plain(x[k], random_.at(i + k * kLanes));
+    const Bytes exponents = low_bytes(code);
+    if (HWY_UNLIKELY(!bytes_within(exponents, range.first, range.last))) return encode_any(x, at, i, out);
+    if constexpr (kGivesBack) {
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
-        const uint32_t j = i + k * kLanes;
-        const F32 x = source_.load(at + j);
-        const U32 draws = C::kRandom ? random_.at(j) : U32(0u);
-        if constexpr (kPlain && has_plain<C>()) {
-          code[k] = C::encode_plain(x, coder, draws);
-        } else {
-          code[k] = C::encode(x, coder, draws);
-        }
-        if constexpr (S::kFeedback) {
-          give_back(x, C::decode(code[k], coder), at + j, back_);
-        } else {
-          largest = larger(largest, float_bits(x) & 0x7fffffffu);
-        }
+        give_back<S::kFeedback, true>(x[k], natural_decode(code[k]), at + k * kLanes, back_);
       }
-      store_codes<C::kCodeBits>(code, i, out);
     }
-    return largest_lane(largest);
+    if constexpr (C::kCodeBits == 9) {
+      store_bits(code, 0x100, out + i / 8);
+      store_bytes(exponents, out + natural_exponents(kGroup) + i);
+    } else {
+      store_bytes(signed_bytes(exponents, range.offset, code, 0x100), out + i);
+    }
   }
 
-  uint32_t largest_magnitude(size_t at) const {
+  HWY_NOINLINE void encode_any(const F32 (&x)[4], size_t at, uint32_t i, uint8_t* out) const {
+    count_reaching(x);
+    encode_vectors(x, at, i, out);
+  }
+
+  CGX_HD void count_reaching(const F32 (&x)[4]) const {
     U32 largest = 0u;
-    for (uint32_t i = 0; i < kGroup; i += kLanes) {
-      largest = larger(largest, float_bits(source_.load(at + i)) & 0x7fffffffu);
-    }
-    return largest_lane(largest);
+    for (const F32& v : x) largest = larger(largest, float_bits(v) & 0x7fffffffu);
+    if (HWY_UNLIKELY(any_reaches(largest, C::count_from(coder_)))) count(x);
   }
 
-  HWY_NOINLINE void count(size_t at, uint32_t n) const {
-    float x[kGroup];
-    load_elements(from_.from(at), n, x);
-    count_specials(x, n, C::count_from(coder_), context_.counts);
+  HWY_NOINLINE void count(const F32 (&x)[4]) const {
+    float elements[4 * kLanes];
+    for (uint32_t k = 0; k < 4; ++k) store_lanes(x[k], elements + k * kLanes);
+    count_specials(elements, 4 * kLanes, C::count_from(coder_), context_.counts);
   }
 
   HWY_NOINLINE void encode_staged(size_t at, uint32_t n, uint8_t* out) const {
@@ -158,7 +167,7 @@ class ElementwiseEncoder {
       memcpy(out, codes, n * sizeof(Code));
     }
     count_specials(x, n, C::count_from(coder), context_.counts);
-    if constexpr (S::kFeedback) {
+    if constexpr (kGivesBack) {
       alignas(64) float values[kGroup];
       for (uint32_t i = 0; i < n; ++i) values[i] = C::decode(uint32_t{codes[i]}, coder);
       give_back(x, values, n, back_.from(at));
@@ -197,8 +206,8 @@ class Elementwise {
       float* to = out + (at - begin);
       if constexpr (has_lanes<C>()) {
         if (wanted == kGroup) {
-          into == Into::kAdd ? decode_lanes<Into::kAdd>(block, coder, to)
-                             : decode_lanes<Into::kAssign>(block, coder, to);
+          into == Into::kAdd ? decode_group<Into::kAdd>(block, coder, to)
+                             : decode_group<Into::kAssign>(block, coder, to);
           continue;
         }
       }
@@ -211,10 +220,27 @@ class Elementwise {
   using Coder = typename C::Coder;
 
   template <Into kInto>
+  CGX_HD static void decode_group(const uint8_t* HWY_RESTRICT in, const Coder coder,
+                                  float* HWY_RESTRICT out) {
+    if constexpr (requires { C::kPlainMask; }) {
+      if (HWY_LIKELY(bytes_within(in, C::kPlainMask, C::kPlainFirst, C::kPlainLast))) {
+        return decode_lanes<kInto, true>(in, coder, out);
+      }
+    }
+    decode_lanes<kInto, false>(in, coder, out);
+  }
+
+  template <Into kInto, bool kPlain>
   CGX_HD static void decode_lanes(const uint8_t* HWY_RESTRICT in, const Coder coder,
                                   float* HWY_RESTRICT out) {
+    HWY_UNROLL(2)
     for (uint32_t i = 0; i < kGroup; i += kLanes) {
-      emit<kInto>(C::decode(load_codes<C::kCodeBits>(in, i), coder), out + i);
+      const U32 code = load_codes<C::kCodeBits>(in, i);
+      if constexpr (kPlain) {
+        emit<kInto>(C::decode_plain(code, coder), out + i);
+      } else {
+        emit<kInto>(C::decode(code, coder), out + i);
+      }
     }
   }
 

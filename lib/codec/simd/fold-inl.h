@@ -13,23 +13,32 @@ HWY_BEFORE_NAMESPACE();
 namespace cgx {
 namespace HWY_NAMESPACE {
 
-// The lanes of a state of vectors, one by one, merged. A state has fields of words only.
-template <typename Fold, typename Lanes>
-auto merge_lanes(const Lanes& lanes) {
-  using State = decltype(Fold::lift(0.0f));
-  constexpr uint32_t kFields = sizeof(State) / sizeof(uint32_t);
-  static_assert(sizeof(Lanes) == kFields * kLanes * sizeof(uint32_t));
-  uint32_t words[kFields][kLanes];
-  memcpy(words, &lanes, sizeof(words));
-  State all = {};
-  for (uint32_t lane = 0; lane < kLanes; ++lane) {
-    uint32_t fields[kFields];
-    for (uint32_t f = 0; f < kFields; ++f) fields[f] = words[f][lane];
-    State one;
-    memcpy(&one, fields, sizeof(one));
-    all = lane == 0 ? one : Fold::merge(all, one);
+// Every lane of a state becomes the merge of all. A state has fields of words only.
+template <typename Fold, uint32_t kDistance = kLanes / 2, typename Lanes>
+CGX_HD Lanes merge_lanes(const Lanes& state) {
+  if constexpr (kDistance == 0) {
+    return state;
+  } else {
+    U32 fields[sizeof(Lanes) / sizeof(U32)];
+    memcpy(fields, &state, sizeof(state));
+    for (U32& field : fields) field = swapped_lanes<kDistance>(field);
+    Lanes swapped;
+    memcpy(&swapped, fields, sizeof(swapped));
+    return merge_lanes<Fold, kDistance / 2>(Fold::merge(state, swapped));
   }
-  return all;
+}
+
+template <typename State, typename Lanes>
+CGX_HD State first_lane(const Lanes& state) {
+  constexpr uint32_t kFields = sizeof(State) / sizeof(uint32_t);
+  static_assert(sizeof(Lanes) == kFields * sizeof(U32));
+  U32 fields[kFields];
+  memcpy(fields, &state, sizeof(state));
+  uint32_t words[kFields];
+  for (uint32_t f = 0; f < kFields; ++f) memcpy(&words[f], &fields[f], sizeof(uint32_t));
+  State first;
+  memcpy(&first, words, sizeof(first));
+  return first;
 }
 
 // REQUIRES: n is a multiple of 2 kLanes, and not 0.
@@ -41,7 +50,8 @@ CGX_HD auto fold_lanes(const S& source, size_t at, size_t n) {
     a = Fold::merge(a, Fold::lift(source.load(at + i)));
     b = Fold::merge(b, Fold::lift(source.load(at + i + kLanes)));
   }
-  return merge_lanes<Fold>(Fold::merge(a, b));
+  using State = decltype(Fold::lift(0.0f));
+  return first_lane<State>(merge_lanes<Fold>(Fold::merge(a, b)));
 }
 
 template <typename Fold, typename S>

@@ -10,6 +10,7 @@
 
 #include "base/half.h"
 #include "base/hd.h"
+#include "base/random.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -39,9 +40,19 @@ CGX_HD void store_bits(const uint32_t (&)[4], uint32_t, uint8_t*) {}
 CGX_HD uint32_t load_bits(const uint8_t* in, uint32_t first, uint32_t value) {
   return (static_cast<uint32_t>(*in) >> first & 1u) * value;
 }
+CGX_HD bool any_reaches(uint32_t u, uint32_t limit) { return u >= limit; }
+CGX_HD bool bytes_within(const uint8_t*, uint8_t, uint8_t, uint8_t) { return false; }
+struct Bytes {
+  uint8_t b[4];
+};
+CGX_HD Bytes low_bytes(const uint32_t (&)[4]) { return {}; }
+CGX_HD void store_bytes(Bytes, uint8_t*) {}
+CGX_HD bool bytes_within(Bytes, uint8_t, uint8_t) { return false; }
+CGX_HD Bytes signed_bytes(Bytes bytes, uint8_t, const uint32_t (&)[4], uint32_t) { return bytes; }
 CGX_HD uint32_t lane_numbers() { return 0; }
 CGX_HD float look_up(float table, uint32_t) { return table; }
-CGX_HD uint32_t largest_lane(uint32_t u) { return u; }
+
+using Draw = uint32_t;
 
 #else
 
@@ -80,7 +91,9 @@ using cgx::fmul;
 using cgx::fsub;
 using cgx::is_finite_bits;
 using cgx::larger;
+using cgx::round_with;
 using cgx::select;
+using cgx::select_whole;
 using cgx::smaller;
 using cgx::sort_key;
 using cgx::to_float;
@@ -122,7 +135,38 @@ CGX_HD F32 select(Condition c, F32 yes, F32 no) {
   return F32(hn::IfThenElse(hn::RebindMask(FloatTag(), c.m), yes.v, no.v));
 }
 CGX_HD U32 smaller(U32 a, U32 b) { return U32(hn::Min(a.v, b.v)); }
+CGX_HD U32 select_whole(Condition c, F32 x, U32 no) { return select(c, whole_part(x), no); }
 CGX_HD U32 larger(U32 a, U32 b) { return U32(hn::Max(a.v, b.v)); }
+
+// The draws of the definition, before the shuffle that makes them of the words that each 128-bit block holds:
+// element b of a word takes it with byte b on top.
+struct Draw {
+  U32::Vector words;
+  uint32_t place;  // in bytes of kDrawOrder: which 4 elements of 16 the first lane begins
+};
+// Byte k of the draw of element 4 l + b is byte (b + 1 + k) % 4 of word l.
+HWY_ALIGN inline constexpr uint8_t kDrawOrder[64] = {
+    1,  2,  3,  0,  2,  3,  0,  1,  3,  0,  1,  2,  0,  1,  2,  3,   //
+    5,  6,  7,  4,  6,  7,  4,  5,  7,  4,  5,  6,  4,  5,  6,  7,   //
+    9,  10, 11, 8,  10, 11, 8,  9,  11, 8,  9,  10, 8,  9,  10, 11,  //
+    13, 14, 15, 12, 14, 15, 12, 13, 15, 12, 13, 14, 12, 13, 14, 15};
+// The same without the lowest byte, shifted right by it.
+HWY_ALIGN inline constexpr uint8_t kDrawOrder24[64] = {
+    2,  3,  0,  128, 3,  0,  1,  128, 0,  1,  2,  128, 1,  2,  3,  128,  //
+    6,  7,  4,  128, 7,  4,  5,  128, 4,  5,  6,  128, 5,  6,  7,  128,  //
+    10, 11, 8,  128, 11, 8,  9,  128, 8,  9,  10, 128, 9,  10, 11, 128,  //
+    14, 15, 12, 128, 15, 12, 13, 128, 12, 13, 14, 128, 13, 14, 15, 128};
+CGX_HD U32 shuffled(Draw draw, const uint8_t* order) {
+  const hn::Repartition<uint8_t, WordTag> d8;
+  return U32(
+      hn::BitCast(WordTag(), hn::TableLookupBytesOr0(hn::BitCast(d8, draw.words), hn::Load(d8, order))));
+}
+CGX_HD U32 operator>>(Draw draw, uint32_t n) { return shuffled(draw, kDrawOrder + draw.place) >> n; }
+// 24 of the draw's bits and one fraction bit more than the definition has: the bit below the 23 cannot carry.
+CGX_HD U32 round_with(Draw draw, U32 fixed) {
+  return (fixed + fixed + shuffled(draw, kDrawOrder24 + draw.place)) >> 24;
+}
+CGX_HD U32 round_with(U32 draw, U32 fixed) { return (fixed + (draw >> 9)) >> 23; }
 
 CGX_HD Condition is_finite_bits(U32 u) {
   const auto exponent = hn::BitCast(IntTag(), hn::And(u.v, hn::Set(WordTag(), 0x7f800000u)));
@@ -194,11 +238,13 @@ CGX_HD U32 load_bytes(const uint8_t* x) {
 CGX_HD void store_halves(U32 u, uint16_t* out) {
   hn::StoreU(hn::TruncateTo(hn::Rebind<uint16_t, WordTag>(), u.v), hn::Rebind<uint16_t, WordTag>(), out);
 }
+using ByteTag = hn::Repartition<uint8_t, WordTag>;
+using Bytes = hn::Vec<ByteTag>;
 // The low bytes of four vectors in order. REQUIRES: each word is below 2^15.
-CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) {
+CGX_HD Bytes low_bytes(const U32 (&u)[4]) {
   const hn::Repartition<int16_t, WordTag> d16;
   const hn::Repartition<uint16_t, WordTag> du16;
-  const hn::Repartition<uint8_t, WordTag> d8;
+  const ByteTag d8;
   const IntTag di;
   // Words a b of a 128-bit block and c d interleaved by bytes, and out of each other again.
   HWY_ALIGN static constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
@@ -209,15 +255,18 @@ CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) {
   const auto blocks =
       hn::BitCast(WordTag(), hn::TableLookupBytes(hn::BitCast(d8, both), hn::LoadDup128(d8, kOrder)));
   if constexpr (kLanes == 4) {
-    hn::StoreU(hn::BitCast(d8, blocks), d8, out);
+    return hn::BitCast(d8, blocks);
   } else {
     // Word k of block b belongs to vector k's elements 4b to 4b + 3.
     HWY_ALIGN uint32_t order[kLanes];
     for (uint32_t i = 0; i < kLanes; ++i) order[i] = i % (kLanes / 4) * 4 + i / (kLanes / 4);
     const auto indices = hn::IndicesFromVec(WordTag(), hn::Load(WordTag(), order));
-    hn::StoreU(hn::BitCast(d8, hn::TableLookupLanes(blocks, indices)), d8, out);
+    return hn::BitCast(d8, hn::TableLookupLanes(blocks, indices));
   }
 }
+
+CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { hn::StoreU(low_bytes(u), ByteTag(), out); }
+CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(bytes, ByteTag(), out); }
 
 // Whether `mask` is set in each of four vectors' words, as bits in order.
 CGX_HD void store_bits(const U32 (&u)[4], uint32_t mask, uint8_t* out) {
@@ -240,13 +289,46 @@ CGX_HD U32 load_bits(const uint8_t* in, uint32_t first, uint32_t value) {
   return U32(hn::IfThenElseZero(hn::LoadMaskBits(WordTag(), bits), hn::Set(WordTag(), value)));
 }
 
+// Each lane's neighbour at a distance of a power of two (both ways).
+template <uint32_t kDistance>
+CGX_HD U32 swapped_lanes(U32 u) {
+  const auto order = hn::Xor(hn::Iota(WordTag(), 0), hn::Set(WordTag(), kDistance));
+  return U32(hn::TableLookupLanes(u.v, hn::IndicesFromVec(WordTag(), order)));
+}
+CGX_HD bool any_reaches(U32 u, uint32_t limit) {
+  return !hn::AllTrue(WordTag(), hn::Lt(u.v, hn::Set(WordTag(), limit)));
+}
+CGX_HD bool bytes_within(Bytes bytes, uint8_t first, uint8_t last) {
+  const ByteTag d;
+  const auto limit = hn::Set(d, static_cast<uint8_t>(last - first));
+  return hn::AllTrue(d, hn::Eq(hn::Max(hn::Sub(bytes, hn::Set(d, first)), limit), limit));
+}
+// Each byte less `offset`, and its top bit set where `mask` is set in its word.
+CGX_HD Bytes signed_bytes(Bytes bytes, uint8_t offset, const U32 (&u)[4], uint32_t mask) {
+  const ByteTag d;
+  uint8_t bits[4 * kLanes / 8 + 8];
+  store_bits(u, mask, bits);
+  const auto sign = hn::IfThenElseZero(hn::LoadMaskBits(d, bits), hn::Set(d, uint8_t{0x80}));
+  return hn::Or(hn::Sub(bytes, hn::Set(d, offset)), sign);
+}
+// True where all of a group's bytes are first..last, apart from the bits outside of `mask`.
+CGX_HD bool bytes_within(const uint8_t* group, uint8_t mask, uint8_t first, uint8_t last) {
+  const ByteTag d;
+  auto farthest = hn::Zero(d);
+  for (size_t i = 0; i < kGroup; i += hn::Lanes(d)) {
+    const auto byte = hn::And(hn::LoadU(d, group + i), hn::Set(d, mask));
+    farthest = hn::Max(farthest, hn::Sub(byte, hn::Set(d, first)));
+  }
+  const auto limit = hn::Set(d, static_cast<uint8_t>(last - first));
+  return hn::AllTrue(d, hn::Eq(hn::Max(farthest, limit), limit));
+}
+
 // 0, 1, 2, ...
 CGX_HD U32 lane_numbers() { return U32(hn::Iota(WordTag(), 0)); }
 // Lane u[i] of the table for each i. REQUIRES: u[i] < kLanes.
 CGX_HD F32 look_up(F32 table, U32 u) {
   return F32(hn::TableLookupLanes(table.v, hn::IndicesFromVec(FloatTag(), u.v)));
 }
-CGX_HD uint32_t largest_lane(U32 u) { return hn::GetLane(hn::MaxOfLanes(WordTag(), u.v)); }
 
 #endif
 

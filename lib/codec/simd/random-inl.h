@@ -18,7 +18,7 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// What all groups of one key have in common, and the words of one of them.
+// What all groups of one key have in common, and the words of one of them and its neighbours.
 class GroupRandom {
  public:
   explicit GroupRandom(const RandomKey& key) : key_(key) {
@@ -40,32 +40,30 @@ class GroupRandom {
     after_second_ = second;
   }
 
-  HWY_NOINLINE void seek(uint32_t group) {
-    for (uint32_t lane = 0; lane < kGroupLanes; lane += kLanes) philox(group, lane);
+  // A group that follows another may be there already.
+  void seek(uint32_t group) {
+    const uint32_t first = group - group % kGroups;
+    if (first != first_group_ || !filled_) fill(first);
+    words_ = all_words_[group % kGroups];
   }
 
   // Draws of elements [i, i + kLanes) of the group. REQUIRES: i is a multiple of kLanes.
-  CGX_HD U32 at(uint32_t i) const {
+  CGX_HD Draw at(uint32_t i) const {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
     return draw_from_word(words_[i / 4], i % 4);
 #else
-    // Byte k of the draw of element 4 l + b is byte (b + 1 + k) % 4 of word l.
-    HWY_ALIGN static constexpr uint8_t kRotate[64] = {
-        1,  2,  3,  0,  2,  3,  0,  1,  3,  0,  1,  2,  0,  1,  2,  3,   //
-        5,  6,  7,  4,  6,  7,  4,  5,  7,  4,  5,  6,  4,  5,  6,  7,   //
-        9,  10, 11, 8,  10, 11, 8,  9,  11, 8,  9,  10, 8,  9,  10, 11,  //
-        13, 14, 15, 12, 14, 15, 12, 13, 15, 12, 13, 14, 12, 13, 14, 15};
-    const hn::Repartition<uint8_t, WordTag> d8;
-    const auto words = hn::LoadDup128(WordTag(), words_ + i / 16 * 4);
-    const auto order = hn::Load(d8, kRotate + i % 16 * 4);
-    return U32(hn::BitCast(WordTag(), hn::TableLookupBytes(hn::BitCast(d8, words), order)));
+    if constexpr (kLanes == 16) {
+      return {hn::LoadDup128(WordTag(), words_ + i / 4), 0};
+    } else {
+      return {hn::LoadDup128(WordTag(), words_ + i / 16 * 4), i % 16 * 4};
+    }
 #endif
   }
 
   // All 256.
   HWY_NOINLINE void draws(uint32_t* HWY_RESTRICT out) const {
     for (uint32_t i = 0; i < kGroup; i += kLanes) {
-      const U32 lanes = at(i);
+      const U32 lanes = at(i) >> 0;
       memcpy(out + i, &lanes, sizeof(lanes));
     }
   }
@@ -77,52 +75,66 @@ class GroupRandom {
 
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
+  static constexpr uint32_t kGroups = 1;
+
   CGX_HD void philox(uint32_t group, uint32_t lane) {
     uint32_t words[4];
     random_lane(key_, group, lane, words);
-    for (uint32_t w = 0; w < 4; ++w) words_[w * kGroupLanes + lane] = words[w];
+    for (uint32_t w = 0; w < 4; ++w) all_words_[0][w * kGroupLanes + lane] = words[w];
   }
 
 #else
 
+  // Four vectors of counters at once keep the multipliers busy: two groups of the widest.
+  static constexpr uint32_t kCounters = 2 * kLanes;
+  static constexpr uint32_t kGroups = kCounters > kGroupLanes ? kCounters / kGroupLanes : 1;
+
+  using WideTag = hn::ScalableTag<uint64_t>;
+  using Wide = hn::Vec<WideTag>;
   struct Counters {  // only the low half of each 64-bit lane counts
-    hn::Vec<hn::ScalableTag<uint64_t> > c0, c1, c2, c3;
+    Wide c0, c1, c2, c3;
   };
 
-  // Every second counter from `counter` on.
-  CGX_HD Counters rounds(uint32_t counter) const {
-    const hn::ScalableTag<uint64_t> d;
-    const WordTag d32;
-    const auto m0 = hn::BitCast(d32, hn::Set(d, uint64_t{kMultiplier0}));
-    const auto m1 = hn::BitCast(d32, hn::Set(d, uint64_t{kMultiplier1}));
+  // Every second counter from `counter` on, after two rounds.
+  CGX_HD Counters begin(uint32_t counter) const {
+    const WideTag d;
     const auto c0 = hn::Add(hn::Set(d, uint64_t{counter}), hn::Add(hn::Iota(d, 0), hn::Iota(d, 0)));
-    const auto p0 = hn::MulEven(hn::BitCast(d32, c0), m0);
+    const auto p0 = product(c0, kMultiplier0);
     const auto c2 = hn::Xor(hn::ShiftRight<32>(p0), hn::Set(d, keys_[0][1]));
-    const auto p1 = hn::MulEven(hn::BitCast(d32, c2), m1);
-    Counters c = {hn::Xor(hn::ShiftRight<32>(p1), hn::Set(d, keys_[1][0])), p1,
-                  hn::Xor(p0, hn::Set(d, keys_[1][1])), hn::Set(d, after_second_)};
-    for (uint32_t round = 2; round < kRounds; ++round) {
-      const auto q0 = hn::MulEven(hn::BitCast(d32, c.c0), m0);
-      const auto q1 = hn::MulEven(hn::BitCast(d32, c.c2), m1);
-      c.c0 = hn::Xor3(hn::ShiftRight<32>(q1), c.c1, hn::Set(d, keys_[round][0]));
-      c.c2 = hn::Xor3(hn::ShiftRight<32>(q0), c.c3, hn::Set(d, keys_[round][1]));
-      c.c1 = q1;
-      c.c3 = q0;
-    }
-    return c;
+    const auto p1 = product(c2, kMultiplier1);
+    return {hn::Xor(hn::ShiftRight<32>(p1), hn::Set(d, keys_[1][0])), p1,
+            hn::Xor(p0, hn::Set(d, keys_[1][1])), hn::Set(d, after_second_)};
+  }
+  CGX_HD static Wide product(Wide counter, uint32_t multiplier) {
+    return hn::MulEven(hn::BitCast(WordTag(), counter), hn::Set(WordTag(), multiplier));
   }
 
-  // Words of counters [lane, lane + kLanes) of the group.
+  // Words of counters [lane, lane + 2 kLanes) of the groups.
   CGX_HD void philox(uint32_t group, uint32_t lane) {
-    const Counters even = rounds(group * kGroupLanes + lane);
-    const Counters odd = rounds(group * kGroupLanes + lane + 1);
-    merge(odd.c0, even.c0, words_ + lane);
-    merge(odd.c1, even.c1, words_ + kGroupLanes + lane);
-    merge(odd.c2, even.c2, words_ + 2 * kGroupLanes + lane);
-    merge(odd.c3, even.c3, words_ + 3 * kGroupLanes + lane);
+    const WideTag d;
+    const uint32_t counter = group * kGroupLanes + lane;
+    Counters c[4] = {begin(counter), begin(counter + 1), begin(counter + kLanes),
+                     begin(counter + kLanes + 1)};
+    for (uint32_t round = 2; round < kRounds; ++round) {
+      const auto k0 = hn::Set(d, keys_[round][0]);
+      const auto k1 = hn::Set(d, keys_[round][1]);
+      HWY_UNROLL(4)
+      for (Counters& v : c) {
+        const auto p0 = product(v.c0, kMultiplier0);
+        const auto p1 = product(v.c2, kMultiplier1);
+        v = {hn::Xor3(hn::ShiftRight<32>(p1), v.c1, k0), p1, hn::Xor3(hn::ShiftRight<32>(p0), v.c3, k1), p0};
+      }
+    }
+    for (uint32_t half = 0; half < 2; ++half) {
+      const uint32_t at = lane + half * kLanes;
+      uint32_t* words = all_words_[at / kGroupLanes] + at % kGroupLanes;
+      merge(c[2 * half + 1].c0, c[2 * half].c0, words);
+      merge(c[2 * half + 1].c1, c[2 * half].c1, words + kGroupLanes);
+      merge(c[2 * half + 1].c2, c[2 * half].c2, words + 2 * kGroupLanes);
+      merge(c[2 * half + 1].c3, c[2 * half].c3, words + 3 * kGroupLanes);
+    }
   }
 
-  using Wide = hn::Vec<hn::ScalableTag<uint64_t> >;
   CGX_HD static void merge(Wide odd, Wide even, uint32_t* out) {
     const WordTag d;
     const auto high = hn::BitCast(d, hn::ShiftLeft<32>(odd));
@@ -131,7 +143,17 @@ class GroupRandom {
 
 #endif
 
-  HWY_ALIGN uint32_t words_[4 * kGroupLanes];  // word w of lane l at 16 w + l
+  HWY_NOINLINE void fill(uint32_t first) {
+    constexpr uint32_t kStep = kVectors ? 2 * kLanes : 1;
+    for (uint32_t lane = 0; lane < kGroups * kGroupLanes; lane += kStep) philox(first, lane);
+    first_group_ = first;
+    filled_ = true;
+  }
+
+  HWY_ALIGN uint32_t all_words_[kGroups][4 * kGroupLanes];  // of a group: word w of lane l at 16 w + l
+  const uint32_t* words_ = nullptr;
+  uint32_t first_group_ = 0;
+  bool filled_ = false;
   uint64_t keys_[kRounds][2];
   uint64_t after_second_;
   RandomKey key_;
