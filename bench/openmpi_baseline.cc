@@ -84,7 +84,7 @@ class OpenMpiContender final : public Contender {
 
 // What mpirun takes for ssh: it is called with an address and a shell command.
 std::string write_agent(const Options& options, const std::string& directory) {
-  const std::string path = directory + "/mpi-agent";
+  std::string path = directory + "/mpi-agent";
   std::ofstream script(path);
   script << "#!/bin/sh\naddress=$1\nshift\ncase $address in\n";
   std::istringstream addresses(options.addresses);
@@ -104,7 +104,7 @@ bool in_path(const std::string& program) {
   const char* path = std::getenv("PATH");
   std::istringstream directories(path == nullptr ? "" : path);
   for (std::string directory; std::getline(directories, directory, ':');) {
-    if (access((directory + "/" + program).c_str(), X_OK) == 0) return true;
+    if (access(fmt::format("{}/{}", directory, program).c_str(), X_OK) == 0) return true;
   }
   return false;
 }
