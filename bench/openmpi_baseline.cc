@@ -90,7 +90,9 @@ std::string write_agent(const Options& options, const std::string& directory) {
   std::istringstream addresses(options.addresses);
   int rank = 0;
   for (std::string address; std::getline(addresses, address, ','); ++rank) {
-    script << address << ") exec";
+    // Daemons that think themselves on hosts of their own race for one session directory otherwise.
+    const std::string sessions = fmt::format("{}/mpi-{}", directory, rank);
+    script << address << ") export TMPDIR=" << sessions << "; mkdir -p " << sessions << "; exec";
     for (const std::string& word : prefix_words(options.launch_prefix, rank)) script << " " << word;
     script << " sh -c \"$*\" ;;\n";
   }
@@ -153,6 +155,8 @@ std::vector<std::string> mpirun_words(const Options& options, const std::string&
     set("plm", "rsh");
     set("plm_rsh_agent", write_agent(options, meeting_directory));
     set("oob_tcp_if_include", options.interface_name);
+    set("oob_tcp_peer_retries", "20");  // the namespaces may have been made a moment ago
+    set("oob_tcp_retry_delay", "1");
     words.insert(words.end(), {"-H", options.addresses, "--map-by", "node"});
   }
   words.insert(words.end(), {"-n", std::to_string(options.ranks)});
