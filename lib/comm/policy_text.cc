@@ -122,8 +122,8 @@ Result<Policy> parse_policy(const std::string& text, const std::string& source) 
   if (!json.contains("codecs") || !json["codecs"].is_array())
     return invalid(source, "it has no list \"codecs\"");
   for (const Json& row : json["codecs"]) {
-    CGX_ASSIGN_OR_RETURN(CodecCost cost, read_codec(row, source));
-    policy.profile.codecs.push_back(std::move(cost));
+    CGX_ASSIGN_OR_RETURN(const CodecCost cost, read_codec(row, source));
+    policy.profile.codecs.push_back(cost);
   }
   // Without the figures of a candidate it would be guessed at, which nobody asked for.
   for (const Candidate& candidate : candidates()) {
