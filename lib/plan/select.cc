@@ -49,10 +49,19 @@ struct Best {
   double ns = 0;
 };
 
+// No message is longer than a default slice of raw elements: transports have memory for some such messages,
+// and stall where it is used up (raw slices of 1 MiB are 7 times slower among four ranks in shared memory).
+bool fits_transports(uint64_t slice, const Load& load) {
+  const double ratio =
+      static_cast<double>(load.wire_bytes) / static_cast<double>(std::max<uint64_t>(1, load.raw_bytes));
+  return static_cast<double>(std::min(slice, load.raw_bytes)) * ratio <= kDefaultSliceBytes;
+}
+
 Best best_slice(const Algorithm& row, uint64_t wished, Load load, const Profile& profile) {
   Best best;
   for (const uint64_t slice : kSlices) {
     load.slice_bytes = wished != 0 ? wished : slice;
+    if (wished == 0 && slice > kDefaultSliceBytes && !fits_transports(slice, load)) continue;
     const double ns = row.cost_ns == nullptr ? 0 : row.cost_ns(load, profile);
     if (best.algorithm == nullptr || ns < best.ns) best = {&row, load.slice_bytes, ns};
   }

@@ -145,6 +145,17 @@ TEST(Select, TakesOneShotBelowTheSizeWhereASecondLatencyIsCheaperThanBytes) {
   }
 }
 
+TEST(Select, NoMessageIsLongerThanADefaultSliceOfRawElements) {
+  for (const char* spec : {"none", "cast:bf16", "maxmin:bits=4", "auto"}) {
+    for (const double byte_ns : {0.001, 1.0}) {
+      const Layout layout = uniform(1 << 24, spec);
+      const Selection s = select({}, layout, machine(4, byte_ns));
+      const double ratio = static_cast<double>(s.layout.wire_bytes(0, layout.count())) / (4.0 * (1 << 24));
+      EXPECT_LE(static_cast<double>(s.slice_bytes) * ratio, kDefaultSliceBytes) << spec;
+    }
+  }
+}
+
 TEST(Select, KeepsWhatTheCallerNamed) {
   const Algorithm* ring = find_algorithm("ring");
   const Selection s = select({ring, 12345}, uniform(1 << 20, "auto"), machine(4, 8));
