@@ -11,6 +11,7 @@
 // After highway.h.
 #include "codec/codec_list.h"
 #include "codec/simd/bucketed-inl.h"
+#include "codec/simd/bucketed_decode-inl.h"
 #include "codec/simd/elements-inl.h"
 #include "codec/simd/elementwise-inl.h"
 

@@ -9,7 +9,7 @@
 #endif
 
 #include "codec/codec_list.h"
-#include "codec/simd/bucketed-inl.h"
+#include "codec/simd/bucketed_decode-inl.h"
 #include "codec/simd/elements-inl.h"
 #include "codec/simd/pack-inl.h"
 #include "codec/simd/random-inl.h"

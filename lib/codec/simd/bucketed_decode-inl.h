@@ -1,0 +1,191 @@
+// Decoding of bucketed codecs: plain buckets in vectors, from the packed bytes where a code lies in one
+// plane, else from the unpacked ones; the rest an element at a time. Included once per instruction set.
+#if defined(CGX_BUCKETED_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CGX_BUCKETED_DECODE_INL_H_
+#undef CGX_BUCKETED_DECODE_INL_H_
+#else
+#define CGX_BUCKETED_DECODE_INL_H_
+#endif
+
+#include "codec/codec_list.h"
+#include "codec/simd/elements-inl.h"
+#include "codec/simd/pack-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cgx {
+namespace HWY_NAMESPACE {
+
+// True where C's arithmetic for plain buckets is also that of vectors.
+template <typename C>
+constexpr bool has_lanes() {
+  if constexpr (!kVectors) {
+    return false;
+  } else if constexpr (requires { typename C::Meta; }) {
+    return requires(F32 x, Draw r, U32 u, typename C::Coder c, typename C::Decoder d) {
+      C::encode_plain(x, c, r);
+      C::decode_plain(u, d);
+    };
+  } else {
+    return requires(F32 x, Draw r, U32 u, typename C::Coder c) {
+      C::encode(x, c, r);
+      C::decode(u, c);
+    };
+  }
+}
+
+// The values of a plain bucket's codes as vectors: computed, or looked up where all fit in one.
+template <typename C>
+struct ComputedValues {
+  typename C::Decoder decoder;
+  CGX_HD F32 operator()(U32 code) const { return C::decode_plain(code, decoder); }
+};
+template <typename C>
+struct LookedUpValues {
+  explicit LookedUpValues(const typename C::Decoder& decoder)
+      : table(C::decode_plain(lane_numbers(), decoder)) {}
+  F32 table;
+  CGX_HD F32 operator()(U32 code) const { return look_up(table, code); }
+};
+constexpr bool fit_a_table(uint32_t bits) { return kLanes >= 8 && (1u << bits) <= kLanes; }
+
+template <typename C>
+class BucketedDecoder {
+ public:
+  static void run(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end, Into into,
+                  float* out) {
+    BucketedDecoder d(C::layout(spec, count), C::params(spec));
+    const size_t unit = d.layout_.elements();
+    for (size_t at = begin / unit * unit; at < end; at += unit) {
+      const size_t m = count - at < unit ? count - at : unit;
+      const uint8_t* block = in + at / unit * d.layout_.bytes(unit);
+      const Part part = {block, block + d.layout_.group(m, 0), m, begin > at ? begin - at : 0,
+                         end - at < m ? end - at : m};
+      into == Into::kAdd ? d.decode_unit<Into::kAdd>(part, out + (at + part.first - begin))
+                         : d.decode_unit<Into::kAssign>(part, out + (at + part.first - begin));
+    }
+  }
+
+ private:
+  using Params = typename C::Params;
+  using Meta = typename C::Meta;
+  using Decoder = typename C::Decoder;
+
+  // Elements [first, last) of a unit of m.
+  struct Part {
+    const uint8_t* metas;
+    const uint8_t* packed;
+    size_t m, first, last;
+  };
+
+  BucketedDecoder(const UnitLayout& layout, const Params& params)
+      : layout_(layout), group_bytes_(packed_bytes(kGroup, layout.bits)), params_(params) {}
+
+  template <Into kInto>
+  void decode_unit(const Part& part, float* HWY_RESTRICT out) const {
+    if (layout_.bucket >= kGroup) return decode_bucket<kInto>(part, 0, part.first, part.last, out);
+    for (size_t i = part.first; i < part.last; i += layout_.bucket) {
+      const size_t end = part.last - i < layout_.bucket ? part.last : i + layout_.bucket;
+      decode_bucket<kInto>(part, i / layout_.bucket, i, end, out + (i - part.first));
+    }
+  }
+
+  // Elements [begin, end) of a unit, all of them of one bucket.
+  template <Into kInto>
+  void decode_bucket(const Part& part, size_t bucket, size_t begin, size_t end,
+                     float* HWY_RESTRICT out) const {
+    const Meta meta = wire_load<Meta>(part.metas + layout_.meta(bucket));
+    const Decoder decoder = C::decoder(meta, params_);
+    const bool finite = C::is_finite(meta);
+    if constexpr (has_lanes<C>()) {
+      if (finite && C::is_plain(meta)) {
+        if (fit_a_table(layout_.bits)) {
+          return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), out);
+        }
+        return decode_plain<kInto>(part, begin, end, decoder, ComputedValues<C>{decoder}, out);
+      }
+    }
+    for (size_t i = begin; i < end; i += kGroup) {
+      alignas(64) uint8_t buffer[kGroup];
+      const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
+      decode_staged(decoder, finite, codes_at(part, i, buffer), n, kInto, out + (i - begin));
+    }
+  }
+
+  // The codes from element i on: where they are if each has a byte, else unpacked with their group.
+  const uint8_t* codes_at(const Part& part, size_t i, uint8_t* buffer) const {
+    const size_t group = i - i % kGroup;
+    const uint8_t* packed = part.packed + i / kGroup * group_bytes_;
+    if (layout_.bits == 8) return packed + i % kGroup;
+    unpack_group(packed, static_cast<uint32_t>(part.m - group < kGroup ? part.m - group : kGroup),
+                 layout_.bits, buffer);
+    return buffer + i % kGroup;
+  }
+
+  // Whole groups of one-plane codes need no unpacking.
+  template <Into kInto, typename Values>
+  CGX_HD void decode_plain(const Part& part, size_t begin, size_t end, const Decoder& decoder,
+                           const Values values, float* HWY_RESTRICT out) const {
+    const size_t whole = layout_.bucket < kGroup ? 0 : (end - begin) / kGroup * kGroup;
+    const uint8_t* packed = part.packed + begin / kGroup * group_bytes_;
+    size_t done = 0;
+    if (layout_.bits == 4) {
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 4>(packed, values, out + done);
+    } else if (layout_.bits == 2) {
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 2>(packed, values, out + done);
+    } else if (layout_.bits == 1) {
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 1>(packed, values, out + done);
+    }
+    decode_groups<kInto>(part, begin + done, end, decoder, values, out + done);
+  }
+
+  // Field k of the bytes from j on holds the codes from k kBytes + j on.
+  template <Into kInto, uint32_t kWidth, typename Values>
+  CGX_HD static const uint8_t* decode_plane(const uint8_t* HWY_RESTRICT in, const Values values,
+                                            float* HWY_RESTRICT out) {
+    constexpr uint32_t kBytes = plane_bytes(kGroup, kWidth);
+    for (uint32_t j = 0; j < kBytes; j += kLanes) {
+      const U32 bytes = load_bytes(in + j);
+      HWY_UNROLL(8)
+      for (uint32_t k = 0; k < 8 / kWidth; ++k) {
+        emit<kInto>(values((bytes >> (k * kWidth)) & ((1u << kWidth) - 1)), out + k * kBytes + j);
+      }
+    }
+    return in + kBytes;
+  }
+
+  template <Into kInto, typename Values>
+  CGX_HD void decode_groups(const Part& part, size_t begin, size_t end, const Decoder& decoder,
+                            const Values values, float* HWY_RESTRICT out) const {
+    for (size_t i = begin; i < end; i += kGroup, out += kGroup) {
+      alignas(64) uint8_t buffer[kGroup];
+      const uint8_t* codes = codes_at(part, i, buffer);
+      const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
+      uint32_t j = 0;
+      for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
+        emit<kInto>(values(load_bytes(codes + j)), out + j);
+        emit<kInto>(values(load_bytes(codes + j + kLanes)), out + j + kLanes);
+      }
+      if (j != n) decode_staged(decoder, true, codes + j, n - j, kInto, out + j);
+    }
+  }
+
+  HWY_NOINLINE static void decode_staged(const Decoder decoder, bool finite,
+                                         const uint8_t* HWY_RESTRICT codes, uint32_t n, Into into,
+                                         float* HWY_RESTRICT out) {
+    alignas(64) float values[kGroup];
+    for (uint32_t i = 0; i < n; ++i) {
+      values[i] = finite ? C::decode(uint32_t{codes[i]}, decoder) : bits_float(0x7fc00000u);
+    }
+    emit(values, n, into, out);
+  }
+
+  const UnitLayout layout_;
+  const size_t group_bytes_;
+  const Params params_;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cgx
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
