@@ -86,23 +86,33 @@ class ElementwiseEncoder {
   using Coder = typename C::Coder;
   static constexpr bool kGivesBack = S::kFeedback != Feedback::kNone;
 
+  struct Block {  // what goes through the registers together
+    F32 x[4];
+  };
+  CGX_HD Block load(size_t at) const {
+    Block block;
+    HWY_UNROLL(4)
+    for (uint32_t k = 0; k < 4; ++k) block.x[k] = source_.load(at + k * kLanes);
+    return block;
+  }
+
   void encode_group(size_t at, uint8_t* out) const {
     for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
-      F32 x[4];
-      HWY_UNROLL(4)
-      for (uint32_t k = 0; k < 4; ++k) x[k] = source_.load(at + i + k * kLanes);
       if constexpr (is_exponent_codec<C>()) {
-        encode_exponents(x, at + i, i, out);
+        encode_exponents(at + i, i, out);
       } else {
-        count_reaching(x);
-        encode_vectors(x, at + i, i, out);
+        encode_vectors(at + i, i, out);
       }
     }
   }
 
   // Elements from `at` on, which are those from i on of their group.
-  CGX_HD void encode_vectors(const F32 (&x)[4], size_t at, uint32_t i, uint8_t* out) const {
+  CGX_HD void encode_vectors(size_t at, uint32_t i, uint8_t* out) const {
     const Coder coder = coder_;
+    const auto [x] = load(at);
+    U32 largest = 0u;
+    for (const F32& v : x) largest = larger(largest, float_bits(v) & 0x7fffffffu);
+    if (HWY_UNLIKELY(any_reaches(largest, C::count_from(coder)))) count(at);
     U32 code[4];
     HWY_UNROLL(4)
     for (uint32_t k = 0; k < 4; ++k) {
@@ -115,13 +125,14 @@ class ElementwiseEncoder {
   }
 
   // Nearly all are plain, which shows in the exponents that come out.
-  CGX_HD void encode_exponents(const F32 (&x)[4], size_t at, uint32_t i, uint8_t* out) const {
+  CGX_HD void encode_exponents(size_t at, uint32_t i, uint8_t* out) const {
     const ExponentRange range = C::exponents(coder_);
+    const auto [x] = load(at);
     U32 code[4];
     HWY_UNROLL(4)
     for (uint32_t k = 0; k < 4; ++k) code[k] = natural_encode_plain(x[k], random_.at(i + k * kLanes));
     const Bytes exponents = low_bytes(code);
-    if (HWY_UNLIKELY(!bytes_within(exponents, range.first, range.last))) return encode_any(x, at, i, out);
+    if (HWY_UNLIKELY(!bytes_within(exponents, range.first, range.last))) return encode_any(at, i, out);
     if constexpr (kGivesBack) {
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
@@ -136,21 +147,13 @@ class ElementwiseEncoder {
     }
   }
 
-  HWY_NOINLINE void encode_any(const F32 (&x)[4], size_t at, uint32_t i, uint8_t* out) const {
-    count_reaching(x);
-    encode_vectors(x, at, i, out);
-  }
+  // Loads again: what has its address taken would go through memory above.
+  HWY_NOINLINE void encode_any(size_t at, uint32_t i, uint8_t* out) const { encode_vectors(at, i, out); }
 
-  CGX_HD void count_reaching(const F32 (&x)[4]) const {
-    U32 largest = 0u;
-    for (const F32& v : x) largest = larger(largest, float_bits(v) & 0x7fffffffu);
-    if (HWY_UNLIKELY(any_reaches(largest, C::count_from(coder_)))) count(x);
-  }
-
-  HWY_NOINLINE void count(const F32 (&x)[4]) const {
-    float elements[4 * kLanes];
-    for (uint32_t k = 0; k < 4; ++k) store_lanes(x[k], elements + k * kLanes);
-    count_specials(elements, 4 * kLanes, C::count_from(coder_), context_.counts);
+  HWY_NOINLINE void count(size_t at) const {
+    float x[4 * kLanes];
+    load_elements(from_.from(at), 4 * kLanes, x);
+    count_specials(x, 4 * kLanes, C::count_from(coder_), context_.counts);
   }
 
   HWY_NOINLINE void encode_staged(size_t at, uint32_t n, uint8_t* out) const {
