@@ -10,8 +10,8 @@ namespace cgx {
 
 namespace {
 
-// Slices that stay in the cache and are worth a message. Longer ones first: at equal cost fewer messages.
-constexpr uint64_t kSlices[] = {1 << 20, 512 << 10, 256 << 10, 128 << 10, 64 << 10};
+// Slices that stay in the cache and are worth a message, the usual one first.
+constexpr uint64_t kSlices[] = {kDefaultSliceBytes, 1 << 20, 512 << 10, 128 << 10, 64 << 10};
 
 bool any_sparse(const Layout& layout) {
   return std::any_of(layout.segments().begin(), layout.segments().end(),
@@ -38,9 +38,9 @@ bool may_choose(const Algorithm& algorithm, const Layout& layout, int size) {
   return algorithm.cost_ns != nullptr && (algorithm.roundings(size) <= 2 || is_exact(layout));
 }
 
-// Another algorithm than the first, or a lossier codec, must be worth it: neither a rounding nor the
+// Another algorithm or slice than the first, or a lossier codec, must be worth it: neither a rounding nor the
 // predictability of one choice is paid for a gain that is lost in the noise.
-constexpr double kWorthAnAlgorithm = 0.95;
+constexpr double kWorthAnAlgorithm = 0.95, kWorthASlice = 0.95;
 constexpr double kWorthAnError = 0.97;
 
 struct Best {
@@ -63,7 +63,7 @@ Best best_slice(const Algorithm& row, uint64_t wished, Load load, const Profile&
     load.slice_bytes = wished != 0 ? wished : slice;
     if (wished == 0 && slice > kDefaultSliceBytes && !fits_transports(slice, load)) continue;
     const double ns = row.cost_ns == nullptr ? 0 : row.cost_ns(load, profile);
-    if (best.algorithm == nullptr || ns < best.ns) best = {&row, load.slice_bytes, ns};
+    if (best.algorithm == nullptr || ns < kWorthASlice * best.ns) best = {&row, load.slice_bytes, ns};
   }
   return best;
 }
