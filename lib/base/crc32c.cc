@@ -55,9 +55,9 @@ uint32_t by_table(uint32_t state, const uint8_t* data, size_t bytes) {
 
 // x^n modulo the polynomial, as the multiplier wants it: reflected, and one bit up.
 consteval long long power(int n) {
-  uint32_t value = 0x80000000;  // x^0
+  uint64_t value = 0x80000000;  // x^0
   for (int i = 0; i < n; ++i) value = (value >> 1) ^ ((value & 1) != 0 ? kPolynomial : 0);
-  return static_cast<long long>(static_cast<uint64_t>(value) << 1);
+  return static_cast<long long>(value << 1);
 }
 
 __attribute__((target("sse4.2"))) uint32_t by_instruction(uint32_t state, const uint8_t* data, size_t bytes) {
