@@ -262,7 +262,7 @@ def test_a_measured_policy_is_a_file_for_the_next_run(tmp_path):
         "import json; x = np.ones(5000, np.float32); before = comm.policy(); comm.allreduce(x, codec='auto'); "
         "comm.tune(); policy = comm.policy(); comm.close(); "
         f"path = '{tmp_path}/policy-' + str(rank); json.dump(policy, open(path, 'w')); "
-        f"again = cgx.Communicator(rank, 2, store='file:{tmp_path}/again', policy_file=path, threads=2, timeout_ms=20000); "
+        f"again = cgx.Communicator(rank, 2, store='file:{tmp_path}/again', policy_file=path, threads=2); "
         "print(set(x.tolist()), before, again.policy() == policy, policy['ranks'], len(policy['codecs']) > 3)"
     )
     for process in _numpy_ranks(str(tmp_path / "store-three"), code):

@@ -37,7 +37,7 @@ class Communicator:
     Collective: every rank makes one, with the same arguments but ``rank``. With no arguments everything
     comes from the environment (torchrun's, MPI launchers' or CGX_* variables). ``store`` is
     "file:DIRECTORY" or "tcp:HOST:PORT". Raises ``cgx.Error``, naming the peer that is missing or differs.
-    ``threads`` are those of this rank's codecs (0: CGX_THREADS, else 1). ``tune`` measures at once what ``tune()`` does;
+    ``threads`` are those of this rank's codecs (0: CGX_THREADS, else 1). ``tune`` measures at once, as ``tune()``;
     ``policy_file`` holds what ``policy()`` gave, as JSON, and replaces the measuring.
     One call at a time is made on a communicator (a lock sees to it); ``abort`` may come from any thread.
     """
@@ -163,7 +163,7 @@ class Communicator:
         )
 
     def tune(self) -> None:
-        """Measures codecs and links, and lets the result choose algorithms and the codec "auto" from now on. Collective."""
+        """Measures codecs and links; the result chooses algorithms and the codec "auto" from now on. Collective."""
         with self._lock:
             check(load().cgx_comm_tune(self._open()))
 

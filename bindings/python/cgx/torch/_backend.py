@@ -61,7 +61,7 @@ def tune(group: dist.ProcessGroup | None = None) -> None:
 
 
 def policy(group: dist.ProcessGroup | None = None) -> dict[str, Any] | None:
-    """What was measured and what follows from it at some sizes; None as long as nothing was. No work may be outstanding.
+    """What was measured and what follows from it at some sizes; None as long as nothing was. No outstanding work.
 
     Written to a file with ``json.dump`` it is what ``Options(policy_file=)`` takes.
     """
