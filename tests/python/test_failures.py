@@ -16,7 +16,7 @@ import cgx.torch
 import ranks
 from cgx.torch._native import Layout
 
-_TRANSPORTS = ["shm", "gloo"]
+_TRANSPORTS = ["shm", "tcp", "gloo"]
 
 
 def _options(transport: str = "auto") -> cgx.torch.Options:
