@@ -127,7 +127,7 @@ class Plan:
         return [self.allreduce(rate, rate, 2, size, 1 if rate in SWEEP[:3] else 4, contenders) for rate in rates]
 
     def training_steps(self):
-        seeds, steps = ("1", "6") if self.quick else ("3", "150")
+        seeds, steps = ("1", "6") if self.quick else ("3", "180")
         words = ["--seeds", seeds, "--steps", steps, "--transport", self.sockets]
         return [Step("training", words, 2, "1gbit", "bench/netbench_parts/train.py")]
 

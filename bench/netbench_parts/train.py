@@ -95,9 +95,9 @@ def result(way, args, share):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--every", type=int, default=2, help="steps between two looks at the test accuracy")
-    parser.add_argument("--target", type=float, default=0.95)
+    parser.add_argument("--target", type=float, default=0.94)
     parser.add_argument("--transport", default="tcp")
     parser.add_argument("--json", required=True)
     args = parser.parse_args()
