@@ -93,7 +93,7 @@ class Plan:
         return [self.allreduce(link, link, 2, sizes, calls, contenders, 10) for link in ("host", "loopback")]
 
     def crowd_steps(self):
-        contenders = [*self.control, *baselines("openmpi", "memcpy"), *codecs("none", FOUR_BITS)]
+        contenders = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
         codec = ["codec", "-b", self.big, "--rounds", str(self.rounds), "-n", "1", "--codec", FOUR_BITS]
         return [self.allreduce("n=8", "host", 8, self.big, 1, contenders), Step("codec", codec)]
 
