@@ -7,6 +7,8 @@ from .plan import AUTO, FOUR_BITS, MODELS, TOPK
 from .table import table
 from .words import NAMES, markdown, name_of, number, rate_mbps, time_text
 
+BURST = 128 << 10  # of scripts/netns at rates up to 2 Gb/s
+
 
 class Page:
     def __init__(self, figures, pictures):
@@ -59,7 +61,8 @@ class Page:
             f"Measured {' and '.join(dates)} with `bench/netbench` on {env.get('cores')} cores of {env.get('cpu')} "
             f"({', '.join(env.get('instructions', []))}; {caches}; {env.get('memory_GiB')} GiB), {env.get('kernel')}; "
             f"{env.get('cgx')} at {env.get('commit')}, Gloo {env.get('libgloo-dev')}, "
-            f"Open MPI {env.get('openmpi-bin')}, PyTorch {env.get('torch')}.",
+            f"Open MPI {env.get('openmpi-bin')}, PyTorch {env.get('torch')}. "
+            f"The load before was {env.get('load_average_before', 'several, from compilers')}.",
             "",
             "Contenders take turns within every round; a ratio is the median of the rounds' ratios, with quartiles in "
             "brackets. Every rank is a process; data are random normal numbers and differ between ranks; buffers "
@@ -138,8 +141,19 @@ class Page:
                 )
         self.say(
             f"Break-even: 4 bits pay {' and '.join(parts)}. "
-            "Where links outrun this machine's cores, the cores set the speed, not the link.",
+            "Where links outrun this machine's cores, the cores set the speed, not the link." + self.burst(steps),
             "",
+        )
+
+    def burst(self, steps):
+        """Top-k's messages are hardly longer than what a token bucket lets through at once."""
+        rows = [self.figures.rows(step).get(TOPK) for step in steps]
+        sent = next((row["wire_bytes"] for row in rows if row), None)
+        if sent is None or sent > 8 * BURST:
+            return ""
+        return (
+            f" Top-k sends {sent / 1e6:.2f} MB here, and the links let {BURST / 1e6:.2f} MB through at once: its line "
+            "flatters it."
         )
 
     def allreduce(self, section, label):

@@ -66,6 +66,7 @@ def environment(bench, python):
         "memory_GiB": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "huge_pages": text("/sys/kernel/mm/transparent_hugepage/enabled"),
         "kernel": f"{platform.system()} {platform.release()}",
+        "load_average_before": round(os.getloadavg()[0], 1),
         "congestion_control": "cubic between namespaces and on their loopback",
         "cgx": first_line(bench, "--version"),
         "commit": first_line("git", "describe", "--always", "--dirty"),
@@ -182,7 +183,7 @@ def write(path, section, title, records, env, quick):
         "title": title,
         "quick": quick,
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["bench/netbench", *sys.argv[1:]]),
+        "command": " ".join(["bench/netbench", *(word.rpartition("/")[2] for word in sys.argv[1:])]),
         "environment": env,
     }
     steps = []
