@@ -267,6 +267,18 @@ std::vector<Interval> ring(const DeclaredBound& bound, double scale,
   return hull;
 }
 
+std::vector<Interval> rounded_sum(const DeclaredBound& bound, const std::string& algorithm, double scale,
+                                  const std::vector<std::vector<double>>& inputs) {
+  if (algorithm == "ring") return ring(bound, scale, inputs);
+  std::vector<Interval> out = scatter_gather(bound, scale, inputs);
+  if (algorithm != "auto") return out;
+  const std::vector<Interval> other = ring(bound, scale, inputs);
+  for (size_t e = 0; e < out.size(); ++e) {
+    out[e] = {std::min(out[e].low, other[e].low), std::max(out[e].high, other[e].high)};
+  }
+  return out;
+}
+
 }  // namespace
 
 Expected expected_sum(const DeclaredBound& bound, const Reduction& reduction,
@@ -279,9 +291,12 @@ Expected expected_sum(const DeclaredBound& bound, const Reduction& reduction,
     for (const std::vector<double>& input : inputs) sum += input[e];
     out.exact[e] = sum * scale;
   }
+  // Two ranks' sum is the same in any order.
+  const bool rank_order =
+      inputs.size() <= 2 || (reduction.algorithm != "ring" && reduction.algorithm != "auto");
   if (is_integer(reduction.dtype)) {
     out.bound = points(out.exact);
-  } else if (bound.lossless() && reduction.dtype == CGX_FLOAT32 && reduction.algorithm != "ring") {
+  } else if (bound.lossless() && reduction.dtype == CGX_FLOAT32 && rank_order) {
     // Summed in rank order, so that even the last bit is known.
     out.bound.resize(out.exact.size());
     for (size_t e = 0; e < out.exact.size(); ++e) {
@@ -290,8 +305,7 @@ Expected expected_sum(const DeclaredBound& bound, const Reduction& reduction,
       out.bound[e] = {result, result};
     }
   } else {
-    out.bound =
-        reduction.algorithm == "ring" ? ring(bound, scale, inputs) : scatter_gather(bound, scale, inputs);
+    out.bound = rounded_sum(bound, reduction.algorithm, scale, inputs);
   }
   return out;
 }
