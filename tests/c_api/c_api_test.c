@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CHECK(condition)                                                                                \
   do {                                                                                                  \
@@ -235,7 +236,8 @@ static void stores(void) {
   CHECK(remove(directory) == 0);
   CHECK(cgx_store_create_file("", &store) == CGX_INVALID_ARGUMENT);
   CHECK(cgx_store_create_tcp("127.0.0.1", 0, 0, 100, &store) == CGX_INVALID_ARGUMENT);
-  OK(cgx_store_create_tcp("127.0.0.1", 39117, 0, 1000, &store));
+  const int port = 20000 + (int)getpid() % 10000; /* below those that the system hands out */
+  OK(cgx_store_create_tcp("127.0.0.1", port, 0, 1000, &store));
   cgx_store_destroy(store);
   cgx_store_destroy(NULL);
 }
