@@ -6,9 +6,7 @@
 namespace cgx {
 
 ShmInbox::ShmInbox(const OwnSegment& segment)
-    : segment_(segment),
-      private_(4),
-      from_(static_cast<size_t>(segment.geometry().size)) {}
+    : segment_(segment), private_(4), from_(static_cast<size_t>(segment.geometry().size)) {}
 
 size_t ShmInbox::next_bytes(int peer) const { return from(peer).posted.empty() ? 0 : from(peer).posted[0]; }
 
