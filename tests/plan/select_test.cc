@@ -193,5 +193,16 @@ TEST(Select, WithoutMeasurementsSmallTensorsGoInOneShot) {
   EXPECT_EQ(algorithm(1 << 24, 8, true), "scatter_gather");
 }
 
+TEST(Select, UncompressedBetweenManyHostsGoesRoundTheRingWhichSwampsNobody) {
+  const auto algorithm = [](const char* codec, int size, bool same_host) {
+    return std::string(select({}, uniform(1 << 22, codec), default_profile(size, same_host)).algorithm->name);
+  };
+  EXPECT_EQ(algorithm("none", 8, false), "ring");
+  EXPECT_EQ(algorithm("none", 4, false), "scatter_gather");
+  EXPECT_EQ(algorithm("none", 8, true), "scatter_gather");
+  // A ring would round eight times.
+  EXPECT_EQ(algorithm("maxmin:bits=4", 8, false), "scatter_gather");
+}
+
 }  // namespace
 }  // namespace cgx
