@@ -57,7 +57,8 @@ uint32_t by_table(uint32_t state, const uint8_t* data, size_t bytes) {
 consteval long long power(int n) {
   uint64_t value = 0x80000000;  // x^0
   for (int i = 0; i < n; ++i) value = (value >> 1) ^ ((value & 1) != 0 ? kPolynomial : 0);
-  return static_cast<long long>(value << 1);
+  value <<= 1;
+  return static_cast<long long>(value);
 }
 
 __attribute__((target("sse4.2"))) uint32_t by_instruction(uint32_t state, const uint8_t* data, size_t bytes) {
