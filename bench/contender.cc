@@ -55,12 +55,7 @@ class CgxContender final : public Contender {
   }
 
   void allreduce(const void* in, void* out, uint64_t count) override {
-    cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
-    args.input = in;
-    args.output = out;
-    args.count = count;
-    args.dtype = dtype_;
-    args.op = op_;
+    cgx_allreduce_args args = arguments(in, out, count);
     args.codec = codec_.get();
     require_ok(cgx_allreduce(comm_.get(), &args), spec());
   }
@@ -70,12 +65,7 @@ class CgxContender final : public Contender {
     for (const Layer& layer : layers) {
       segments.push_back({layer.first, layer.count, layer.compressed ? codec_.get() : nullptr, layer.id});
     }
-    cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
-    args.input = in;
-    args.output = out;
-    args.count = count;
-    args.dtype = dtype_;
-    args.op = op_;
+    cgx_allreduce_args args = arguments(in, out, count);
     args.segments = segments.data();
     args.segment_count = segments.size();
     require_ok(cgx_allreduce(comm_.get(), &args), spec());
@@ -94,6 +84,16 @@ class CgxContender final : public Contender {
   bool is_foreign() const override { return false; }
 
  private:
+  cgx_allreduce_args arguments(const void* in, void* out, uint64_t count) const {
+    cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
+    args.input = in;
+    args.output = out;
+    args.count = count;
+    args.dtype = dtype_;
+    args.op = op_;
+    return args;
+  }
+
   CodecPtr codec_;
   std::unique_ptr<cgx_store, StoreDeleter> store_;
   std::unique_ptr<cgx_comm, CommDeleter> comm_;

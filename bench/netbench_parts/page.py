@@ -60,14 +60,24 @@ class Page:
         self.say(
             f"Measured {' and '.join(dates)} with `bench/netbench` on {env.get('cores')} cores of {env.get('cpu')} "
             f"({', '.join(env.get('instructions', []))}; {caches}; {env.get('memory_GiB')} GiB), {env.get('kernel')}; "
-            f"{env.get('cgx')} at {env.get('commit')}, Gloo {env.get('libgloo-dev')}, "
+            f"{env.get('cgx')}, Gloo {env.get('libgloo-dev')}, "
             f"Open MPI {env.get('openmpi-bin')}, PyTorch {env.get('torch')}. "
-            f"The load before was {env.get('load_average_before', 'several, from compilers')}.",
+            "Sections are of several runs; the load is that of the minute before:",
+            "",
+            "| section | commit | load | command |",
+            "|---|---|---|---|",
+            *(
+                f"| {name} | {section['environment'].get('commit')} | "
+                f"{section['environment'].get('load_average_before', 'several, from compilers')} | "
+                f"`{section.get('command', '-')}` |"
+                for name, section in sections.items()
+            ),
             "",
             "Contenders take turns within every round; a ratio is the median of the rounds' ratios, with quartiles in "
             "brackets. Every rank is a process; data are random normal numbers and differ between ranks; buffers "
             "rotate so that caches are no warmer than in use. Links are network namespaces whose two directions are "
-            "limited by token buckets (`scripts/netns`); everybody uses TCP with cubic. Every row's result was "
+            "limited by token buckets (`scripts/netns`), where everybody uses TCP with cubic, as on loopback sockets; beside "
+            "shared memory Gloo runs over the host's own loopback, as the host is set up. Every row's result was "
             "compared with the exact one: NMSE is |error|²/|exact|², no element was outside its codec's declared "
             "bound unless a row says so, and all replicas were identical.",
             "",

@@ -49,8 +49,8 @@ double pipelined(double turns, double cpu, double link) {
   return (cpu + link + (turns - 1) * std::max(cpu, link)) / turns;
 }
 
-// Between hosts, eight ranks that send to all at once swamp the queues of a switch: uncompressed, 1 MiB at
-// 1 Gb/s, scatter_gather took 1.3 times as long as ring, and with a short queue 2 to 3 times (2026-11-21).
+// Between hosts, eight ranks that send to all at once overflow a switch with short queues (docs/DESIGN.md,
+// Incast), and with long ones gain nothing over ring: enough for ring to be chosen where bytes decide.
 constexpr int kSwampingSize = 8;
 constexpr double kSwamped = 1.3;
 

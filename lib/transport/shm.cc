@@ -337,13 +337,6 @@ Status ShmTransport::join(const TransportConfig& config, uint64_t job_hash,
   return {};
 }
 
-// FNV-1a: ranks of two jobs that were given each other's names do not take each other for peers.
-uint64_t hash_of(const std::string& job) {
-  uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : job) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return hash;
-}
-
 constexpr char kFailedCard = '!';
 
 }  // namespace
@@ -354,7 +347,8 @@ Result<std::unique_ptr<Transport>> open_shm(const TransportConfig& config) {
                  config.size);
   }
   remove_stale_segments(config.shm_directory);
-  const uint64_t job_hash = hash_of(config.job);
+  // Ranks of two jobs that were given each other's names do not take each other for peers.
+  const uint64_t job_hash = hash_of_job(config.job);
   const uint64_t pool_bytes =
       config.shm_pool_bytes != 0 ? config.shm_pool_bytes : default_shm_pool_bytes(config.size);
   auto own = OwnSegment::create(config.shm_directory, {config.rank, config.size, job_hash}, pool_bytes);
