@@ -13,9 +13,10 @@
 namespace cgx::config {
 namespace {
 
-constexpr std::array<std::string_view, 12> kVariables = {
-    "CGX_JOB",  "CGX_LOG",   "CGX_MODULE_PATH",   "CGX_POLICY_FILE", "CGX_PORT",       "CGX_RANK",
-    "CGX_SIZE", "CGX_STORE", "CGX_SOCKET_IFNAME", "CGX_THREADS",     "CGX_TIMEOUT_MS", "CGX_TUNE"};
+constexpr std::array<std::string_view, 13> kVariables = {
+    "CGX_HOST_ID", "CGX_JOB",        "CGX_LOG",  "CGX_MODULE_PATH", "CGX_POLICY_FILE",
+    "CGX_PORT",    "CGX_RANK",       "CGX_SIZE", "CGX_STORE",       "CGX_SOCKET_IFNAME",
+    "CGX_THREADS", "CGX_TIMEOUT_MS", "CGX_TUNE"};
 // Read by the Python package (bindings/python).
 constexpr std::array<std::string_view, 8> kPythonVariables = {
     "CGX_ALGORITHM", "CGX_CACHE",        "CGX_CODEC", "CGX_COMPRESS_1D",
@@ -177,6 +178,8 @@ Result<bool> tune() {
 }
 
 std::string policy_file() { return read("CGX_POLICY_FILE"); }
+
+std::string host_id() { return read("CGX_HOST_ID"); }
 
 std::string socket_interface() { return read("CGX_SOCKET_IFNAME"); }
 

@@ -53,6 +53,7 @@ class HelloTransport final : public Transport {
   const char* name() const override { return inner_->name(); }
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
+  std::vector<int> hosts() const override { return inner_->hosts(); }
   Result<uint8_t*> acquire(size_t bytes, const Wait& wait) override { return inner_->acquire(bytes, wait); }
   bool is_shared() const override { return inner_->is_shared(); }
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override {

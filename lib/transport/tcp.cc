@@ -83,6 +83,7 @@ class TcpTransport final : public Transport {
   const char* name() const override { return "tcp"; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::vector<int> hosts() const override { return hosts_; }
 
   Result<uint8_t*> acquire(size_t bytes, const Wait& wait) override;
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override;
@@ -122,6 +123,7 @@ class TcpTransport final : public Transport {
 
   const int rank_;
   const int size_;
+  const std::vector<int> hosts_;
   TcpPool pool_;
   std::vector<std::unique_ptr<Peer>> peers_;  // in rank order, without the own
   std::vector<Slot> slots_;                   // every stream
@@ -139,6 +141,7 @@ class TcpTransport final : public Transport {
 TcpTransport::TcpTransport(const TransportConfig& config, TcpMesh mesh)
     : rank_(config.rank),
       size_(config.size),
+      hosts_(config.hosts.empty() ? Transport::hosts() : config.hosts),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       signals_(::epoll_create1(EPOLL_CLOEXEC)) {
   fds_.push_back({signals_.get(), POLLIN, 0});

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -38,6 +39,8 @@ class Transport {
   virtual const char* name() const = 0;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The host of each rank, numbered from 0 in the order of their lowest ranks; the same on all ranks.
+  virtual std::vector<int> hosts() const { return std::vector<int>(static_cast<size_t>(size()), 0); }
 
   // Memory to write a message of `bytes` into (64-byte aligned, bytes > 0). Blocks while the
   // transport's bounded memory is held by peers that have not released earlier messages.

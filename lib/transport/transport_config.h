@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "transport/store.h"
 
@@ -20,6 +21,8 @@ struct TransportConfig {
   int tcp_streams = 0;  // tcp: sockets a pair; 0: 1
   std::string shm_directory = "/dev/shm";
   uint64_t shm_pool_bytes = 0;  // message memory of a rank; 0: default_shm_pool_bytes(size)
+  std::string host_id;          // ranks with the same one share a host; empty: CGX_HOST_ID, else as found
+  std::vector<int> hosts;       // of each rank, by hosts.h; open_transport() fills it in
 };
 
 }  // namespace cgx

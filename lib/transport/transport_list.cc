@@ -1,19 +1,13 @@
 // The rows, and the choice between them when the caller has none.
 #include "transport/transport_list.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <climits>
-#include <fstream>
 #include <string>
-#include <vector>
 
 #include "base/config.h"
+#include "transport/hosts.h"
 #include "transport/local.h"
 #include "transport/module.h"
-#include "transport/rendezvous.h"
 #include "transport/shm.h"
 #include "transport/tcp.h"
 
@@ -28,30 +22,9 @@ constexpr TransportEntry kTransports[] = {
      open_gloo},
 };
 
-// Ranks share a host when one kernel runs them and they see one /dev/shm (containers may not).
-std::string host_identity(const TransportConfig& config) {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  if (boot.empty()) {
-    char host[HOST_NAME_MAX + 1] = {};
-    gethostname(host, HOST_NAME_MAX);
-    boot = host;
-  }
-  struct stat shm = {};
-  if (stat(config.shm_directory.c_str(), &shm) != 0) return fmt::format("{}/none/{}", boot, config.rank);
-  return fmt::format("{}/{}:{}", boot, shm.st_dev, shm.st_ino);
-}
-
-Result<bool> ranks_share_a_host(const TransportConfig& config) {
-  const std::string own = host_identity(config);
-  CGX_ASSIGN_OR_RETURN(
-      const std::vector<std::string> hosts,
-      meet(config.store, {config.rank, config.size, config.job, "host", config.timeout_ms}, own));
-  return std::all_of(hosts.begin(), hosts.end(), [&](const std::string& host) { return host == own; });
-}
-
 // Where the caller leaves it to the environment.
 TransportConfig filled(TransportConfig config) {
+  if (config.host_id.empty()) config.host_id = config::host_id();
   if (config.interface_name.empty()) config.interface_name = config::socket_interface();
   const Result<config::StoreAddress> store = config::store_address();
   const bool is_tcp = store.ok() && store->kind == config::StoreAddress::Kind::kTcp;
@@ -77,14 +50,20 @@ Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const T
                  "positive timeout",
                  config.rank, config.size, config.timeout_ms);
   }
-  if (name.empty() || name == "auto") {
-    CGX_ASSIGN_OR_RETURN(const bool same_host, ranks_share_a_host(config));
-    name = same_host ? "shm" : "tcp";
+  const bool by_itself = name.empty() || name == "auto";
+  const auto named = [&] {
+    return std::find_if(std::begin(kTransports), std::end(kTransports),
+                        [&](const TransportEntry& entry) { return name == entry.name; });
+  };
+  if (!by_itself && named() == std::end(kTransports)) {
+    return error(Code::kInvalidArgument, "there is no transport \"{}\": choose one of {}", name, names());
   }
-  for (const TransportEntry& entry : kTransports) {
-    if (name == entry.name) return entry.open(filled(config));
+  TransportConfig full = filled(config);
+  if (by_itself || !named()->same_host_only) {
+    CGX_ASSIGN_OR_RETURN(full.hosts, meet_hosts(full));
+    if (by_itself) name = count_hosts(full.hosts) == 1 ? "shm" : "tcp";
   }
-  return error(Code::kInvalidArgument, "there is no transport \"{}\": choose one of {}", name, names());
+  return named()->open(full);
 }
 
 }  // namespace cgx

@@ -108,6 +108,23 @@ TEST_P(TransportConformance, KnowsItsNameRankAndSize) {
   EXPECT_EQ(ranks, 7);
 }
 
+TEST_P(TransportConformance, RanksThatShareNoIdentityAreOnSeveralHosts) {
+  const auto rows = transports();
+  const auto row =
+      std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.name == transport(); });
+  run_ranks(
+      transport(), 4,
+      [&](Transport& t) {
+        const std::vector<int> expected =
+            row->same_host_only ? std::vector<int>{0, 0, 0, 0} : std::vector<int>{0, 1, 0, 2};
+        EXPECT_EQ(t.hosts(), expected);
+      },
+      [](TransportConfig& config) {
+        const char* ids[] = {"zebra", "ant", "zebra", "bee"};
+        config.host_id = ids[config.rank];
+      });
+}
+
 TEST_P(TransportConformance, OneRankAloneNeedsNobody) {
   run(1, [&](Transport& t) {
     auto memory = t.acquire(100, kWait);

@@ -31,6 +31,7 @@ const char* preposition(bool sending) { return sending ? "to" : "from"; }
 GlooTransport::GlooTransport(const TransportConfig& config, GlooMesh mesh)
     : rank_(config.rank),
       size_(config.size),
+      hosts_(config.hosts.empty() ? Transport::hosts() : config.hosts),
       store_(config.store),
       job_(config.job),
       context_(std::move(mesh.context)),

@@ -22,6 +22,7 @@ class GlooTransport final : public Transport {
   const char* name() const override { return "gloo"; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::vector<int> hosts() const override { return hosts_; }
 
   Result<uint8_t*> acquire(size_t bytes, const Wait& wait) override;
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override;
@@ -58,6 +59,7 @@ class GlooTransport final : public Transport {
 
   const int rank_;
   const int size_;
+  const std::vector<int> hosts_;
   Store* const store_;
   const std::string job_;
   TransportStats stats_;
