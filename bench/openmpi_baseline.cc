@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "contender.h"
+#include "helpers.h"
 #include "mpi_module.h"
 #include "openmpi.h"
 #include "rank_group.h"
@@ -20,9 +21,7 @@
 namespace cgx::bench {
 namespace {
 
-std::filesystem::path module_path() {
-  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "libcgx_bench_mpi.so";
-}
+std::filesystem::path module_path() { return helper_path("libcgx_bench_mpi.so"); }
 
 // Sockets where the ranks are told to use them; else Open MPI's shared memory.
 bool over_tcp(const Options& options) {
@@ -100,15 +99,6 @@ std::string write_agent(const Options& options, const std::string& directory) {
   script.close();
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);
   return path;
-}
-
-bool in_path(const std::string& program) {
-  const char* path = std::getenv("PATH");
-  std::istringstream directories(path == nullptr ? "" : path);
-  for (std::string directory; std::getline(directories, directory, ':');) {
-    if (access(fmt::format("{}/{}", directory, program).c_str(), X_OK) == 0) return true;
-  }
-  return false;
 }
 
 }  // namespace

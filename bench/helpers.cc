@@ -1,0 +1,29 @@
+// See helpers.h.
+#include "helpers.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <sstream>
+
+namespace cgx::bench {
+
+std::filesystem::path helper_path(const std::string& name) {
+  const std::filesystem::path own = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  const std::filesystem::path installed = own / CGX_BENCH_HELPERS / name;
+  if (!std::filesystem::exists(own / name) && std::filesystem::exists(installed)) return installed;
+  return own / name;
+}
+
+bool in_path(const std::string& program) {
+  if (program.find('/') != program.npos) return access(program.c_str(), X_OK) == 0;
+  const char* path = std::getenv("PATH");
+  std::istringstream directories(path == nullptr ? "" : path);
+  for (std::string directory; std::getline(directories, directory, ':');) {
+    if (access(fmt::format("{}/{}", directory, program).c_str(), X_OK) == 0) return true;
+  }
+  return false;
+}
+
+}  // namespace cgx::bench
