@@ -45,6 +45,11 @@ class Source {
     return x;
   }
 
+  // True where elements are halves and nothing is added to them.
+  static constexpr bool kPlainHalves = kType != DType::kF32 && kFeedback == Feedback::kNone;
+  const auto* stored(size_t i) const { return x_ + i; }
+  static float widened(uint16_t half) { return kType == DType::kF16 ? f16_to_f32(half) : bf16_to_f32(half); }
+
   CGX_HD void prefetch(size_t i) const {
     __builtin_prefetch(x_ + i);
     if (has_before()) __builtin_prefetch(before_ + i);

@@ -54,13 +54,63 @@ CGX_HD auto fold_lanes(const S& source, size_t at, size_t n) {
   return first_lane<State>(merge_lanes<Fold>(Fold::merge(a, b)));
 }
 
+// Halves keep their order when they are widened: their extremes are found on 16-bit keys, two a lane, and
+// only those two are widened. A NaN sorts beyond all else, and so is one of them.
+struct HalfExtremes {
+  uint16_t low, high;
+};
+struct KeyRange {
+  template <typename U>
+  struct Of {
+    U low, high;
+  };
+  template <typename U>
+  CGX_HD static Of<U> merge(Of<U> a, Of<U> b) {
+    return {smaller(a.low, b.low), larger(a.high, b.high)};
+  }
+};
+
+// REQUIRES: n is a multiple of 2 kLanes, and not 0.
+CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  return {x[0], x[n - 1]};  // not used
+#else
+  const hn::Repartition<uint16_t, WordTag> d16;
+  const hn::Repartition<int16_t, WordTag> di16;
+  auto low = hn::Set(d16, 0xffff);
+  auto high = hn::Zero(d16);
+  for (size_t i = 0; i < n; i += 2 * kLanes) {
+    const auto half = hn::LoadU(d16, x + i);
+    const auto sign = hn::BitCast(d16, hn::ShiftRight<15>(hn::BitCast(di16, half)));
+    const auto key = hn::Xor(half, hn::Or(sign, hn::Set(d16, 0x8000)));
+    low = hn::Min(low, key);
+    high = hn::Max(high, key);
+  }
+  const U32 lows = U32(hn::BitCast(WordTag(), low));
+  const U32 highs = U32(hn::BitCast(WordTag(), high));
+  const KeyRange::Of<U32> both = {smaller(lows & 0xffffu, lows >> 16), larger(highs & 0xffffu, highs >> 16)};
+  const auto range = first_lane<KeyRange::Of<uint32_t> >(merge_lanes<KeyRange>(both));
+  const auto half = [](uint32_t key) {
+    return static_cast<uint16_t>(key ^ ((key & 0x8000u) != 0 ? 0x8000u : 0xffffu));
+  };
+  return {half(range.low), half(range.high)};
+#endif
+}
+
 template <typename Fold, typename S>
 auto fold_any_order(const S& source, const Elements& from, size_t at, size_t n) {
   auto state = Fold::identity();
   size_t done = 0;
   if constexpr (kVectors && requires(F32 x) { Fold::lift(x); }) {
     done = n - n % (2 * kLanes);
-    if (done != 0) state = fold_lanes<Fold>(source, at, done);
+    if (done != 0) {
+      if constexpr (S::kPlainHalves) {
+        const HalfExtremes extremes = half_extremes(source.stored(at), done);
+        state = Fold::merge(Fold::lift(S::widened(extremes.low)), Fold::lift(S::widened(extremes.high)));
+      } else {
+        state = fold_lanes<Fold>(source, at, done);
+      }
+    }
   }
   float x[kGroup];
   for (; done < n; done += kGroup) {
