@@ -62,7 +62,7 @@ CGX_API const char* cgx_last_error(void);
 typedef enum cgx_log_level { CGX_LOG_ERROR = 0, CGX_LOG_WARN = 1, CGX_LOG_INFO = 2, CGX_LOG_TRACE = 3 } cgx_log_level;
 typedef void (*cgx_log_fn)(void* user, cgx_log_level level, const char* message);
 /* Sends log lines to `fn` (NULL: back to standard error) up to `level`. The default is standard error
- * at the level of CGX_LOG=error|warn|info|trace (warn). `fn` is called from any thread, one call at a
+ * or the file of CGX_DEBUG_FILE, at the level of CGX_DEBUG=ERROR|WARN|VERSION|INFO|TRACE (WARN). `fn` is called from any thread, one call at a
  * time, and must not call cgx. Any thread. */
 CGX_API void cgx_set_log(cgx_log_fn fn, void* user, cgx_log_level level);
 

@@ -1,4 +1,4 @@
-// See config.h. kVariables is the list of all CGX_* names: an accessor for another one would be warned of.
+// See config.h. The names of all variables stand in variables.cc too: one that does not would be warned of.
 #include "base/config.h"
 
 #include <unistd.h>
@@ -8,24 +8,14 @@
 #include <charconv>
 #include <cstdlib>
 #include <mutex>
-#include <numeric>
+
+#include "base/variables.h"
 
 namespace cgx::config {
 namespace {
 
-constexpr std::array<std::string_view, 13> kVariables = {
-    "CGX_HOST_ID", "CGX_JOB",        "CGX_LOG",  "CGX_MODULE_PATH", "CGX_POLICY_FILE",
-    "CGX_PORT",    "CGX_RANK",       "CGX_SIZE", "CGX_STORE",       "CGX_SOCKET_IFNAME",
-    "CGX_THREADS", "CGX_TIMEOUT_MS", "CGX_TUNE"};
-// Read by the Python package (bindings/python).
-constexpr std::array<std::string_view, 8> kPythonVariables = {
-    "CGX_ALGORITHM", "CGX_CACHE",        "CGX_CODEC", "CGX_COMPRESS_1D",
-    "CGX_LIBRARY",   "CGX_MIN_ELEMENTS", "CGX_SEED",  "CGX_TRANSPORT"};
-// Read by our own scripts, tests and build, not by the library.
-constexpr std::array<std::string_view, 6> kForeignPrefixes = {"CGX_TEST_",  "CGX_BUILD_", "CGX_WITH_",
-                                                              "CGX_BENCH_", "CGX_DEMO_",  "CGX_NETNS_"};
-
 constexpr int64_t kDefaultTimeoutMs = 300000;
+constexpr uint32_t kAllSubsystems = (1u << kSubsystems) - 1;
 
 // An empty variable counts as not set: launchers export such ones.
 std::string read(const char* name) {
@@ -48,33 +38,43 @@ Result<int64_t> read_integer(const char* name, int64_t low, int64_t high) {
   return value;
 }
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replace = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replace, row[j] + 1, diagonal + 1});
+std::string upper(std::string text) {
+  for (char& c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  return text;
+}
+
+Result<uint32_t> read_count(const char* name, uint32_t otherwise, int64_t low, int64_t high) {
+  if (read(name).empty()) return otherwise;
+  CGX_ASSIGN_OR_RETURN(const int64_t count, read_integer(name, low, high));
+  return static_cast<uint32_t>(count);
+}
+
+Result<bool> read_flag(const char* name) {
+  CGX_ASSIGN_OR_RETURN(const uint32_t flag, read_count(name, 0, 0, 1));
+  return flag == 1;
+}
+
+// A bit a subsystem. As NCCL reads such lists: "^" before the first name turns all of it round.
+uint32_t read_subsystems(std::string_view text, std::vector<std::string>* complaints) {
+  const bool all_but = text.starts_with('^');
+  if (all_but) text.remove_prefix(1);
+  uint32_t named = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string name = upper(std::string(text.substr(begin, end - begin)));
+    begin = end + 1;
+    uint32_t bits = name == "ALL" ? kAllSubsystems : 0;
+    for (int i = 0; i < kSubsystems; ++i) {
+      if (name == subsystem_name(static_cast<Subsystem>(i))) bits |= 1u << i;
     }
+    if (bits == 0 && !name.empty() && complaints != nullptr) {
+      complaints->push_back(fmt::format(
+          "CGX_DEBUG_SUBSYS: there is no subsystem {}; there are INIT, COLL, NET, CODEC, TUNING, ENV and ALL",
+          name));
+    }
+    named |= bits;
   }
-  return row[b.size()];
-}
-
-std::string_view nearest_variable(std::string_view name) {
-  return *std::min_element(kVariables.begin(), kVariables.end(), [&](std::string_view a, std::string_view b) {
-    return edit_distance(name, a) < edit_distance(name, b);
-  });
-}
-
-bool is_ours_and_unknown(std::string_view name) {
-  if (!name.starts_with("CGX_")) return false;
-  const auto is_prefix = [&](std::string_view prefix) { return name.starts_with(prefix); };
-  return std::find(kVariables.begin(), kVariables.end(), name) == kVariables.end() &&
-         std::find(kPythonVariables.begin(), kPythonVariables.end(), name) == kPythonVariables.end() &&
-         std::none_of(kForeignPrefixes.begin(), kForeignPrefixes.end(), is_prefix);
+  return all_but || named == 0 ? kAllSubsystems & ~named : named;
 }
 
 Result<StoreAddress> master_address() {
@@ -165,17 +165,9 @@ Result<int64_t> timeout_ms() {
   return read_integer("CGX_TIMEOUT_MS", 1, INT64_MAX);
 }
 
-Result<uint32_t> threads() {
-  if (read("CGX_THREADS").empty()) return 1u;
-  CGX_ASSIGN_OR_RETURN(const int64_t count, read_integer("CGX_THREADS", 1, 256));
-  return static_cast<uint32_t>(count);
-}
+Result<uint32_t> threads() { return read_count("CGX_THREADS", 1, 1, 256); }
 
-Result<bool> tune() {
-  if (read("CGX_TUNE").empty()) return false;
-  CGX_ASSIGN_OR_RETURN(const int64_t flag, read_integer("CGX_TUNE", 0, 1));
-  return flag == 1;
-}
+Result<bool> tune() { return read_flag("CGX_TUNE"); }
 
 std::string policy_file() { return read("CGX_POLICY_FILE"); }
 
@@ -194,36 +186,81 @@ std::vector<std::string> modules() {
   return directories;
 }
 
-LogLevel log_level() {
-  const std::string text = read("CGX_LOG");
-  if (text == "error") return LogLevel::kError;
-  if (text == "info") return LogLevel::kInfo;
-  if (text == "trace") return LogLevel::kTrace;
-  return LogLevel::kWarn;
+std::string host_name() {
+  char name[256] = {};
+  if (gethostname(name, sizeof(name) - 1) != 0) return "unknown-host";
+  return name;
 }
 
-std::vector<std::string> unknown_variables() {
+std::string expand_path(const std::string& pattern, int rank) {
+  std::string path;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char what = pattern[i] == '%' && i + 1 < pattern.size() ? pattern[i + 1] : '\0';
+    if (what == 'h') {
+      path += host_name();
+    } else if (what == 'p') {
+      path += std::to_string(getpid());
+    } else if (what == 'r') {
+      const Result<RankAndSize> launched = rank_and_size();
+      if (rank < 0 && launched.ok()) rank = launched->rank;
+      path += rank < 0 ? "unknown" : std::to_string(rank);
+    } else if (what != '%') {
+      path += pattern[i];
+      continue;
+    } else {
+      path += '%';
+    }
+    ++i;
+  }
+  return path;
+}
+
+LogSettings log_settings() {
+  LogSettings settings;
+  const std::string level = upper(read("CGX_DEBUG"));
+  if (level == "ERROR") settings.level = LogLevel::kError;
+  if (level == "INFO") settings.level = LogLevel::kInfo;
+  if (level == "TRACE") settings.level = LogLevel::kTrace;
+  settings.version = level == "VERSION";
+  settings.subsystems = read_subsystems(read("CGX_DEBUG_SUBSYS"), nullptr);
+  settings.file = read("CGX_DEBUG_FILE");
+  return settings;
+}
+
+Result<bool> summary() { return read_flag("CGX_SUMMARY"); }
+
+Result<uint32_t> stats_every() { return read_count("CGX_STATS", 0, 0, 1000000000); }
+
+std::string trace_file() { return read("CGX_TRACE"); }
+
+Result<uint32_t> trace_events() { return read_count("CGX_TRACE_EVENTS", 65536, 1024, 16777216); }
+
+std::string metrics_file() { return read("CGX_METRICS"); }
+
+Result<uint32_t> metrics_seconds() { return read_count("CGX_METRICS_SECONDS", 10, 1, 86400); }
+
+std::vector<std::string> complaints() {
   std::vector<std::string> sentences;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
-    const std::string_view name = text.substr(0, text.find('='));
-    if (!is_ours_and_unknown(name)) continue;
-    sentences.push_back(
-        fmt::format("the environment variable {} is unknown to cgx and does nothing; did you mean {}?", name,
-                    nearest_variable(name)));
+    std::string complaint = complaint_about(text.substr(0, text.find('=')));
+    if (!complaint.empty()) sentences.push_back(std::move(complaint));
   }
-  const std::string level = read("CGX_LOG");
-  if (!level.empty() && level != "error" && level != "warn" && level != "info" && level != "trace") {
+  const std::string level = read("CGX_DEBUG");
+  const std::string name = upper(level);
+  constexpr std::array<std::string_view, 6> kLevels = {"", "ERROR", "WARN", "VERSION", "INFO", "TRACE"};
+  if (std::find(kLevels.begin(), kLevels.end(), name) == kLevels.end()) {
     sentences.push_back(
-        fmt::format("CGX_LOG=\"{}\": must be error, warn, info or trace; taken as warn", level));
+        fmt::format("CGX_DEBUG=\"{}\": must be ERROR, WARN, VERSION, INFO or TRACE; taken as WARN", level));
   }
+  read_subsystems(read("CGX_DEBUG_SUBSYS"), &sentences);
   return sentences;
 }
 
-void warn_of_unknown_variables() {
+void warn_of_environment() {
   static std::once_flag once;
   std::call_once(once, [] {
-    for (const std::string& sentence : unknown_variables()) log_line(LogLevel::kWarn, sentence);
+    for (const std::string& sentence : complaints()) log(LogLevel::kWarn, Subsystem::kEnv, "{}", sentence);
   });
 }
 

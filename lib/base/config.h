@@ -43,11 +43,30 @@ Result<uint32_t> threads();          // CGX_THREADS, else 1
 Result<bool> tune();                 // CGX_TUNE=0|1, else false
 std::string policy_file();           // CGX_POLICY_FILE, else ""
 std::vector<std::string> modules();  // CGX_MODULE_PATH: directories, separated by ':'
-LogLevel log_level();                // CGX_LOG=error|warn|info|trace, else warn
 
-// A sentence for each CGX_* variable of the environment that nothing reads, naming the nearest one.
-std::vector<std::string> unknown_variables();
+struct LogSettings {
+  LogLevel level = LogLevel::kWarn;  // CGX_DEBUG
+  bool version = false;              // CGX_DEBUG=VERSION
+  uint32_t subsystems = 0;           // CGX_DEBUG_SUBSYS: a bit each
+  std::string file;                  // CGX_DEBUG_FILE, as given; "": standard error
+};
+LogSettings log_settings();  // a wrong value counts as not given, and is among the complaints
+
+Result<bool> summary();              // CGX_SUMMARY=0|1, else false
+Result<uint32_t> stats_every();      // CGX_STATS, else 0
+std::string trace_file();            // CGX_TRACE, as given, else ""
+Result<uint32_t> trace_events();     // CGX_TRACE_EVENTS, else 65536
+std::string metrics_file();          // CGX_METRICS, as given, else ""
+Result<uint32_t> metrics_seconds();  // CGX_METRICS_SECONDS, else 10
+
+std::string host_name();
+// %h: the host, %p: the process id, %r: `rank` (< 0: the launcher's, else "unknown"), %%: a percent sign.
+std::string expand_path(const std::string& pattern, int rank);
+
+// A sentence for each CGX_* variable of the environment that nothing reads, naming the nearest one, and for
+// each value above that cannot be.
+std::vector<std::string> complaints();
 // Logs them, at the first call of the process.
-void warn_of_unknown_variables();
+void warn_of_environment();
 
 }  // namespace cgx::config

@@ -170,7 +170,7 @@ cgx_stats to_c(const cgx::CommunicatorStats& s) {
 cgx_status cgx_comm_create(const cgx_config* config, cgx_comm** comm) {
   return guard([&]() -> Status {
     CGX_RETURN_IF_ERROR(require(comm, "comm"));
-    cgx::config::warn_of_unknown_variables();
+    cgx::config::warn_of_environment();
     CGX_ASSIGN_OR_RETURN(CommunicatorConfig read, read_config(config));
     CGX_RETURN_IF_ERROR(check_config(read));
     auto made = std::make_unique<cgx_comm>();

@@ -108,8 +108,8 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   transport_config.interface_name = config.interface_name;
   CGX_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                        open_transport(config.transport, transport_config));
-  log(LogLevel::kInfo, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size, config.job,
-      transport->name());
+  log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,
+      config.job, transport->name());
   std::unique_ptr<Communicator> made(new Communicator(std::move(config), algorithm, std::move(transport)));
   const CommunicatorConfig& kept = made->config_;
   if (!kept.policy.empty()) {
@@ -135,7 +135,7 @@ Communicator::~Communicator() {
   // Peers may still be reading what this rank sent last.
   if (failure().ok()) {
     if (Status flushed = transport_->flush({config_.timeout_ms, "closing"}); !flushed.ok()) {
-      log(LogLevel::kInfo, "closing the communicator: {}", flushed.message());
+      log(LogLevel::kInfo, Subsystem::kInit, "closing the communicator: {}", flushed.message());
     }
   }
 }
@@ -254,7 +254,7 @@ Status Communicator::measure_profile(uint64_t why, const std::string& words, int
   if (!profile.ok()) return fail(profile.status());
   const double ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  log(LogLevel::kInfo,
+  log(LogLevel::kInfo, Subsystem::kTuning,
       "policy: measured in {:.0f} ms: latency {:.1f} us, {:.3f} ns a byte alone and {:.3f} with all sending",
       ms, profile->latency * 1e-3, profile->pair_byte, profile->all_byte);
   plans_.set_profile(std::move(*profile), for_all);
@@ -324,7 +324,8 @@ Status Communicator::fail(Status status) {
       failure_ = status;
     }
   }
-  log(LogLevel::kInfo, "rank {} of job \"{}\" failed: {}", config_.rank, config_.job, status.message());
+  log(LogLevel::kInfo, Subsystem::kColl, "rank {} of job \"{}\" failed: {}", config_.rank, config_.job,
+      status.message());
   // The transport may not know yet (a hello that differs, a corrupt block), and the peers must hear why.
   transport_->abort(status);
   return status;

@@ -39,8 +39,8 @@ Selection PlanCache::choose(const Layout& layout) const {
   }
   CGX_CHECK(profile_.has_value());
   Selection selection = select(wish, layout, *profile_);
-  if (log_enabled(LogLevel::kInfo)) {
-    log_line(LogLevel::kInfo,
+  if (log_enabled(LogLevel::kInfo, Subsystem::kTuning)) {
+    log_line(LogLevel::kInfo, Subsystem::kTuning,
              fmt::format("policy: {} -> {}, {} in slices of {} bytes, predicted {:.1f} us", layout.describe(),
                          selection.layout.describe(), selection.algorithm->name, selection.slice_bytes,
                          selection.seconds * 1e6));

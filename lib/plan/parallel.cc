@@ -30,7 +30,7 @@ void Parallel::start() {
   try {
     for (size_t i = 1; i < threads_; ++i) helpers_.emplace_back(&Parallel::loop, this);
   } catch (const std::system_error& e) {
-    log(LogLevel::kWarn, "of {} threads for codecs only {} could be started: {}", threads_,
+    log(LogLevel::kWarn, Subsystem::kCodec, "of {} threads for codecs only {} could be started: {}", threads_,
         helpers_.size() + 1, e.what());
   }
 }

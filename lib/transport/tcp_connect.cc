@@ -351,7 +351,8 @@ bool Connector::advance(Guest& guest) {
   if (place != nullptr && *place) fault = "that connection exists already";
   if (!fault.empty()) {
     last_refusal_ = fmt::format("a connection from {} was refused: {}", name_of(guest.socket.get()), fault);
-    if (++warnings_ <= kMaxWarnings) log(LogLevel::kWarn, "tcp: rank {}: {}", config_.rank, last_refusal_);
+    if (++warnings_ <= kMaxWarnings)
+      log(LogLevel::kWarn, Subsystem::kNet, "tcp: rank {}: {}", config_.rank, last_refusal_);
     return true;
   }
   const TcpHello answer = hello_to(guest.hello.from, guest.hello.stream, kTcpAcceptMagic);

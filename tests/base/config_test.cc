@@ -2,6 +2,7 @@
 #include "base/config.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <initializer_list>
@@ -17,10 +18,26 @@ namespace {
 class Environment {
  public:
   explicit Environment(std::initializer_list<std::pair<const char*, const char*>> variables) {
-    for (const char* name :
-         {"CGX_RANK", "CGX_SIZE", "RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-          "PMI_RANK", "PMI_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "CGX_STORE", "MASTER_ADDR", "MASTER_PORT",
-          "CGX_PORT", "CGX_JOB", "CGX_TIMEOUT_MS", "CGX_LOG"}) {
+    for (const char* name : {"CGX_RANK",
+                             "CGX_SIZE",
+                             "RANK",
+                             "WORLD_SIZE",
+                             "OMPI_COMM_WORLD_RANK",
+                             "OMPI_COMM_WORLD_SIZE",
+                             "PMI_RANK",
+                             "PMI_SIZE",
+                             "SLURM_PROCID",
+                             "SLURM_NTASKS",
+                             "CGX_STORE",
+                             "MASTER_ADDR",
+                             "MASTER_PORT",
+                             "CGX_PORT",
+                             "CGX_JOB",
+                             "CGX_TIMEOUT_MS",
+                             "CGX_LOG",
+                             "CGX_DEBUG",
+                             "CGX_DEBUG_SUBSYS",
+                             "CGX_DEBUG_FILE"}) {
       keep(name);
       ::unsetenv(name);
     }
@@ -139,20 +156,53 @@ TEST(Config, TheRestHasDefaults) {
   const Environment environment({{"CGX_JOB", ""}});
   EXPECT_EQ(config::job(), "cgx");
   EXPECT_EQ(*config::timeout_ms(), 300000);
-  EXPECT_EQ(config::log_level(), LogLevel::kWarn);
-  const Environment other({{"CGX_TIMEOUT_MS", "0"}, {"CGX_JOB", "mine"}, {"CGX_LOG", "trace"}});
+  EXPECT_EQ(config::log_settings().level, LogLevel::kWarn);
+  const Environment other({{"CGX_TIMEOUT_MS", "0"}, {"CGX_JOB", "mine"}, {"CGX_DEBUG", "trace"}});
   EXPECT_TRUE(contains(config::timeout_ms().status(), "CGX_TIMEOUT_MS=\"0\""));
   EXPECT_EQ(config::job(), "mine");
-  EXPECT_EQ(config::log_level(), LogLevel::kTrace);
+  EXPECT_EQ(config::log_settings().level, LogLevel::kTrace);
 }
 
 TEST(Config, AnUnknownVariableIsAnsweredWithTheNearestOne) {
-  const Environment environment({{"CGX_TIMEOUT", "5"}, {"CGX_TEST_ANYTHING", "1"}, {"CGX_LOG", "loud"}});
-  const auto sentences = config::unknown_variables();
+  const Environment environment({{"CGX_TIMEOUT", "5"}, {"CGX_TEST_ANYTHING", "1"}, {"CGX_DEBUG", "loud"}});
+  const auto sentences = config::complaints();
   ASSERT_EQ(sentences.size(), 2u);
   EXPECT_NE(sentences[0].find("CGX_TIMEOUT "), std::string::npos) << sentences[0];
   EXPECT_NE(sentences[0].find("CGX_TIMEOUT_MS"), std::string::npos) << sentences[0];
   EXPECT_NE(sentences[1].find("\"loud\""), std::string::npos) << sentences[1];
+}
+
+TEST(Config, AVariableThatWasRenamedIsAnsweredWithItsNewName) {
+  const Environment environment({{"CGX_LOG", "info"}});
+  const auto sentences = config::complaints();
+  ASSERT_EQ(sentences.size(), 1u);
+  EXPECT_NE(sentences[0].find("it is called CGX_DEBUG now"), std::string::npos) << sentences[0];
+}
+
+TEST(Config, SubsystemsAreChosenByNameOrByWhatIsLeftOut) {
+  const auto bit = [](Subsystem s) { return 1u << static_cast<uint32_t>(s); };
+  const uint32_t all = (1u << kSubsystems) - 1;
+  const auto chosen = [](const char* text) {
+    const Environment environment({{"CGX_DEBUG_SUBSYS", text}});
+    return config::log_settings().subsystems;
+  };
+  EXPECT_EQ(chosen(""), all);
+  EXPECT_EQ(chosen("ALL"), all);
+  EXPECT_EQ(chosen("INIT,net"), bit(Subsystem::kInit) | bit(Subsystem::kNet));
+  EXPECT_EQ(chosen("^COLL,NET"), all & ~bit(Subsystem::kColl) & ~bit(Subsystem::kNet));
+  const Environment environment({{"CGX_DEBUG_SUBSYS", "NET,RING"}});
+  ASSERT_EQ(config::complaints().size(), 1u);
+  EXPECT_NE(config::complaints()[0].find("no subsystem RING"), std::string::npos);
+}
+
+TEST(Config, AFilesNameMayHoldHostProcessAndRank) {
+  const Environment environment({});
+  EXPECT_EQ(config::expand_path("a.%r.%p", 3), fmt::format("a.3.{}", getpid()));
+  EXPECT_EQ(config::expand_path("%h", 3), config::host_name());
+  EXPECT_EQ(config::expand_path("100%%.%x%", 3), "100%.%x%");
+  EXPECT_EQ(config::expand_path("%r", -1), "unknown");
+  const Environment launched({{"RANK", "5"}, {"WORLD_SIZE", "8"}});
+  EXPECT_EQ(config::expand_path("%r", -1), "5");
 }
 
 TEST(Log, LinesUpToTheLevelReachTheSink) {
