@@ -138,6 +138,8 @@ CGX_API cgx_status cgx_codec_decode_add(const cgx_codec* codec, cgx_dtype dtype,
 CGX_API const char* cgx_codec_list(void);
 /* The allreduce algorithms there are, as a JSON array: name, summary. Static. Any thread. */
 CGX_API const char* cgx_algorithm_list(void);
+/* The environment variables there are, as a JSON array: name, default, meaning, reader. Static. Any thread. */
+CGX_API const char* cgx_variable_list(void);
 /* Forces the CPU path of the codecs: "scalar", "sse4", "avx2", "avx512"; "" for the best one. Every path gives
  * the same bytes. For tests and benchmarks: no encode, decode or collective may be running. */
 CGX_API cgx_status cgx_set_cpu_path(const char* name);

@@ -157,6 +157,7 @@ _SIGNATURES = {
     ),
     "cgx_codec_list": (ctypes.c_char_p, []),
     "cgx_algorithm_list": (ctypes.c_char_p, []),
+    "cgx_variable_list": (ctypes.c_char_p, []),
     "cgx_store_create_file": (_STATUS, [ctypes.c_char_p, _OUT]),
     "cgx_store_create_tcp": (
         _STATUS,
