@@ -22,7 +22,7 @@ constexpr Variable kVariables[] = {
     {"CGX_TIMEOUT_MS", "300000", "longest time without progress of a peer, in milliseconds", "library"},
     {"CGX_SOCKET_IFNAME", "by the host's address", "network interface of the transports tcp and gloo",
      "library"},
-    {"CGX_HOST_ID", "by boot and network", "name of this rank's host; ranks of equal names share memory",
+    {"CGX_HOST_ID", "by boot and /dev/shm", "name of this rank's host; ranks of equal names share memory",
      "library"},
     {"CGX_THREADS", "1", "threads of each rank's codecs, the caller's included: 1 to 256", "library"},
     {"CGX_TUNE", "0", "1: measure codecs and links when a communicator is made", "library"},
