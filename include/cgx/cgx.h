@@ -277,7 +277,7 @@ CGX_API int cgx_work_done(const cgx_work* work);
 /* Forgets the work, which goes on if it has not ended. */
 CGX_API void cgx_work_destroy(cgx_work* work);
 
-/* ---- Statistics and state ---------------------------------------------------------------------- */
+/* ---- Statistics and residuals ------------------------------------------------------------------ */
 
 typedef struct cgx_stats {
   uint32_t struct_size;
@@ -306,6 +306,27 @@ CGX_API cgx_status cgx_comm_reset_residuals(cgx_comm* comm);
 /* The L2 norm of a tensor's residual (contribution and owned sums together); 0 for an unknown tensor. No work may be
  * outstanding. */
 CGX_API cgx_status cgx_comm_residual_norm(const cgx_comm* comm, uint32_t tensor_id, double* norm);
+
+/* ---- Training state: what a restart needs besides the caller's own -------------------------------- */
+
+/* A rank's part of what later results depend on: residuals, the counter and seed of the random bits, and the policy, if
+ * one was measured or given. One versioned byte string (docs/WIRE.md), the same bytes for the same state. A run that is
+ * started again with the same ranks, transport and algorithm and loads, on every rank, the state that this rank saved between the
+ * same two collectives goes on bit for bit. No work may be outstanding in any of the three. Statistics are not part
+ * of it. */
+
+/* The bytes that cgx_comm_state_save() would write now: 4 an element with error feedback and 4 an element of its owned sums,
+ * and some. */
+CGX_API cgx_status cgx_comm_state_bytes(const cgx_comm* comm, uint64_t* bytes);
+/* Writes the state to `state`, which holds `capacity` bytes, at least cgx_comm_state_bytes(). After a failure it is that of the
+ * last collective that this rank ended well. */
+CGX_API cgx_status cgx_comm_state_save(const cgx_comm* comm, void* state, uint64_t capacity);
+/* Replaces this rank's state by `bytes` bytes of an earlier run's, copied. Local, but of use only where every rank does it: ranks
+ * at different collectives are CGX_MISMATCH at the next. The seed becomes that of the state. Any bytes are safe, and after an
+ * error the state is as before: CGX_CORRUPT where they are damaged or no state; CGX_UNSUPPORTED for another version of the format;
+ * CGX_INVALID_ARGUMENT for another rank's, or another number of ranks (residuals belong to a rank's contributions
+ * and to the sums it owns: start such a run without a state). */
+CGX_API cgx_status cgx_comm_state_load(cgx_comm* comm, const void* state, uint64_t bytes);
 
 #ifdef __cplusplus
 }

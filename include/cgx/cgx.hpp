@@ -379,6 +379,19 @@ class Communicator {
     return norm;
   }
 
+  // This rank's residuals, random counter and policy, for a run that is started again: cgx_comm_state_save().
+  std::vector<uint8_t> save_state() const {
+    uint64_t bytes = 0;
+    detail::check(cgx_comm_state_bytes(get(), &bytes));
+    std::vector<uint8_t> state(bytes);
+    detail::check(cgx_comm_state_save(get(), state.data(), state.size()));
+    return state;
+  }
+  // Throws for bytes that are damaged, or another rank's; the state is as before then.
+  void load_state(const std::vector<uint8_t>& state) {
+    detail::check(cgx_comm_state_load(get(), state.data(), state.size()));
+  }
+
   cgx_comm* get() const noexcept { return handle_.get(); }
 
  private:

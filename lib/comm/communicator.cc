@@ -127,6 +127,7 @@ Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm
       transport_(std::move(transport)),
       plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name())}),
       parallel_(make_parallel(config_.threads, is_same_host(transport_->name()) ? config_.size : 1)),
+      seed_(config_.seed),
       worker_(std::make_unique<Worker>()) {}
 
 Communicator::~Communicator() {
@@ -289,7 +290,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& p
   args.x = call.input;
   args.y = call.output;
   args.scale = scale;
-  args.key.seed = config_.seed;
+  args.key.seed = seed_;
   args.key.operation = static_cast<uint32_t>(operation_);
   args.key.rank = static_cast<uint16_t>(config_.rank);
   args.residuals = residuals;
@@ -361,6 +362,38 @@ Status Communicator::reset_residuals() {
 Result<double> Communicator::residual_norm(uint32_t tensor_id) const {
   CGX_RETURN_IF_ERROR(require_idle("residuals cannot be read"));
   return feedback_.norm(tensor_id);
+}
+
+Result<StateView> Communicator::view_state() const {
+  CGX_RETURN_IF_ERROR(require_idle("the state cannot be saved"));
+  StateView view{config_.rank, config_.size,    seed_, operation_, plans_.decides_for_all(),
+                 "",           feedback_.owed()};
+  CGX_ASSIGN_OR_RETURN(view.policy, policy());
+  return view;
+}
+
+Result<uint64_t> Communicator::state_bytes() const {
+  CGX_ASSIGN_OR_RETURN(const StateView view, view_state());
+  return cgx::state_bytes(view);
+}
+
+Status Communicator::save_state(std::span<uint8_t> out) const {
+  CGX_ASSIGN_OR_RETURN(const StateView view, view_state());
+  return write_state(view, out);
+}
+
+Status Communicator::load_state(std::span<const uint8_t> bytes) {
+  CGX_RETURN_IF_ERROR(failure());
+  CGX_RETURN_IF_ERROR(require_idle("a state cannot be loaded"));
+  CGX_ASSIGN_OR_RETURN(State state, read_state(bytes, config_.rank, config_.size));
+  if (state.seed != seed_) {
+    log(LogLevel::kInfo, "the seed is {} now, the loaded state's, instead of {}", state.seed, seed_);
+  }
+  seed_ = state.seed;
+  operation_ = state.operation;
+  feedback_ = std::move(state.feedback);
+  plans_.replace_profile(std::move(state.profile), state.policy_for_all);
+  return Status();
 }
 
 }  // namespace cgx

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 
 #include "base/status.h"
@@ -18,6 +19,7 @@
 #include "comm/hello.h"
 #include "comm/measure.h"
 #include "comm/plan_cache.h"
+#include "comm/state.h"
 #include "comm/work.h"
 #include "comm/worker.h"
 #include "plan/parallel.h"
@@ -89,6 +91,11 @@ class Communicator {
   // kInvalidArgument while work is outstanding.
   Status reset_residuals();
   Result<double> residual_norm(uint32_t tensor_id) const;
+  // What a restart needs: see state.h. Not while work is outstanding.
+  Result<uint64_t> state_bytes() const;
+  Status save_state(std::span<uint8_t> out) const;
+  // After an error everything is as before.
+  Status load_state(std::span<const uint8_t> bytes);
 
  private:
   Communicator(CommunicatorConfig config, const Algorithm* algorithm, std::unique_ptr<Transport> transport);
@@ -106,6 +113,7 @@ class Communicator {
   // kFailed with the first error's words, if there was one.
   Status failure() const;
   Status require_idle(const char* what) const;
+  Result<StateView> view_state() const;
 
   const CommunicatorConfig config_;
   const std::unique_ptr<Transport> transport_;
@@ -116,6 +124,7 @@ class Communicator {
   Workspace workspace_;
   std::unique_ptr<Parallel> parallel_;  // null: one thread
   uint64_t operation_ = 0;              // collectives begun
+  uint64_t seed_;                       // the configuration's, or a loaded state's
 
   mutable std::mutex mutex_;  // of the three below
   Status failure_;

@@ -1,6 +1,8 @@
 // See error_feedback.h.
 #include "comm/error_feedback.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace cgx {
@@ -12,10 +14,11 @@ double squares(const float* x, uint64_t count) {
   return sum;
 }
 
-// Writes no page that holds zeros on both sides: such pages cost nothing yet.
+// Writes no page that holds zeros on both sides: such pages cost nothing yet. By bits, so that what is in
+// line is equal in every way, zeros' signs included.
 void copy_where_different(const float* from, uint64_t count, float* to) {
   for (uint64_t i = 0; i < count; ++i) {
-    if (to[i] != from[i]) to[i] = from[i];
+    if (std::bit_cast<uint32_t>(to[i]) != std::bit_cast<uint32_t>(from[i])) to[i] = from[i];
   }
 }
 
@@ -47,22 +50,24 @@ void ErrorFeedback::Tensor::bring_in_line() {
   in_line = true;
 }
 
-Result<ErrorFeedback::Tensor*> ErrorFeedback::prepare(const Segment& segment, Use use) {
-  auto [it, fresh] = tensors_.try_emplace(segment.tensor_id);
-  Tensor& t = it->second;
-  if (fresh) {
-    t.count = segment.count;
-    t.use = use;
-    t.in_line = true;  // all zero
-    Status status;
-    for (Buffer* buffer : {&t.contribution[0], &t.contribution[1], &t.sum[0], &t.sum[1]}) {
-      if (status.ok()) status = allocate(buffer, t.count);
-    }
-    if (!status.ok()) {
-      tensors_.erase(it);
-      return error(status.code(), "error feedback of tensor {}: {}", segment.tensor_id, status.message());
+// All zero at first.
+Result<ErrorFeedback::Tensor*> ErrorFeedback::make(uint32_t tensor_id, uint64_t count, Use use) {
+  Tensor t;
+  t.count = count;
+  t.use = use;
+  t.in_line = true;
+  for (Buffer* buffer : {&t.contribution[0], &t.contribution[1], &t.sum[0], &t.sum[1]}) {
+    if (const Status status = allocate(buffer, count); !status.ok()) {
+      return error(status.code(), "error feedback of tensor {}: {}", tensor_id, status.message());
     }
   }
+  return &tensors_.insert_or_assign(tensor_id, std::move(t)).first->second;
+}
+
+Result<ErrorFeedback::Tensor*> ErrorFeedback::prepare(const Segment& segment, Use use) {
+  const auto it = tensors_.find(segment.tensor_id);
+  if (it == tensors_.end()) return make(segment.tensor_id, segment.count, use);
+  Tensor& t = it->second;
   if (t.count != segment.count) {
     return error(
         Code::kInvalidArgument,
@@ -104,6 +109,25 @@ void ErrorFeedback::rollback() {
 void ErrorFeedback::reset() {
   active_.clear();
   tensors_.clear();
+}
+
+std::vector<ErrorFeedback::Owed> ErrorFeedback::owed() const {
+  std::vector<Owed> all;
+  all.reserve(tensors_.size());
+  for (const auto& [id, t] : tensors_) {
+    all.push_back(
+        {id, t.use, {t.contribution[t.committed].get(), t.count}, {t.sum[t.committed].get(), t.count}});
+  }
+  std::sort(all.begin(), all.end(), [](const Owed& a, const Owed& b) { return a.tensor_id < b.tensor_id; });
+  return all;
+}
+
+Status ErrorFeedback::restore(const Owed& owed) {
+  CGX_ASSIGN_OR_RETURN(Tensor * t, make(owed.tensor_id, owed.contribution.size(), owed.use));
+  copy_where_different(owed.contribution.data(), t->count, t->contribution[0].get());
+  copy_where_different(owed.sum.data(), t->count, t->sum[0].get());
+  t->in_line = false;
+  return Status();
 }
 
 double ErrorFeedback::norm(uint32_t tensor_id) const {

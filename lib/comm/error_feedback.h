@@ -34,6 +34,18 @@ class ErrorFeedback {
 
   // Forgets all residuals.
   void reset();
+  // What a tensor is owed, committed; the spans live until the next begin(), restore() or reset().
+  struct Owed {
+    uint32_t tensor_id = 0;
+    Use use;  // of the collective that wrote it
+    std::span<const float> contribution;
+    std::span<const float> sum;
+  };
+  // All tensors, by rising id.
+  std::vector<Owed> owed() const;
+  // Takes over a copy of `owed`. REQUIRES: its tensor id is new, its spans are of equal size.
+  Status restore(const Owed& owed);
+
   // L2 norm of a tensor's committed residuals together; 0 for an unknown tensor.
   double norm(uint32_t tensor_id) const;
 
@@ -56,6 +68,7 @@ class ErrorFeedback {
     void bring_in_line();
   };
 
+  Result<Tensor*> make(uint32_t tensor_id, uint64_t count, Use use);
   Result<Tensor*> prepare(const Segment& segment, Use use);
   static Status allocate(Buffer* buffer, uint64_t count);
 

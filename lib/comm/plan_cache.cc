@@ -22,7 +22,9 @@ uint64_t fingerprint_of(uint64_t asked, const Selection& selection) {
 
 }  // namespace
 
-void PlanCache::set_profile(Profile profile, bool for_all) {
+void PlanCache::set_profile(Profile profile, bool for_all) { replace_profile(std::move(profile), for_all); }
+
+void PlanCache::replace_profile(std::optional<Profile> profile, bool for_all) {
   profile_ = std::move(profile);
   for_all_ = for_all;
   entries_.clear();

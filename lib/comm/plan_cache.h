@@ -42,7 +42,10 @@ class PlanCache {
 
   // A measured profile, and whether it also decides for layouts that leave no codec open. Drops all plans.
   void set_profile(Profile profile, bool for_all);
+  // The same, or none: as if nothing had been measured.
+  void replace_profile(std::optional<Profile> profile, bool for_all);
   const Profile* profile() const { return profile_ ? &*profile_ : nullptr; }
+  bool decides_for_all() const { return for_all_; }
 
   // Lives until the next call. REQUIRES: a profile, where the layout leaves a codec open.
   const CachedPlan* find(const Layout& layout);

@@ -85,6 +85,26 @@ class BadInput : public testing::Test {
   std::vector<float> x_ = std::vector<float>(2000, 1.0f);
 };
 
+TEST_F(BadInput, States) {
+  uint64_t bytes = 0;
+  char small[8] = {};
+  expect_refused({
+      {"no size", CGX_INVALID_ARGUMENT, "bytes is NULL",
+       [&] { return cgx_comm_state_bytes(comm_, nullptr); }},
+      {"nowhere to save", CGX_INVALID_ARGUMENT, "state is NULL",
+       [&] { return cgx_comm_state_save(comm_, nullptr, 100); }},
+      {"too little memory", CGX_INVALID_ARGUMENT, "holds 8",
+       [&] { return cgx_comm_state_save(comm_, small, 8); }},
+      {"nothing to load", CGX_INVALID_ARGUMENT, "state is NULL",
+       [&] { return cgx_comm_state_load(comm_, nullptr, 0); }},
+      {"eight bytes", CGX_CORRUPT, "only 8 bytes", [&] { return cgx_comm_state_load(comm_, small, 8); }},
+  });
+  ASSERT_EQ(cgx_comm_state_bytes(comm_, &bytes), CGX_OK);
+  std::vector<char> state(bytes);
+  EXPECT_EQ(cgx_comm_state_save(comm_, state.data(), bytes), CGX_OK);
+  EXPECT_EQ(cgx_comm_state_load(comm_, state.data(), bytes), CGX_OK);
+}
+
 TEST_F(BadInput, AllreduceRefusesWrongArguments) {
   int not_a_codec[8] = {};
   expect_refused({
@@ -226,6 +246,9 @@ TEST_F(BadInput, DestroyedHandlesAreToldFromLiveOnes) {
       {"stats", CGX_INVALID_ARGUMENT, "destroyed", [&] { return cgx_comm_stats(comm, &stats); }},
       {"reset", CGX_INVALID_ARGUMENT, "destroyed", [&] { return cgx_comm_reset_residuals(comm); }},
       {"norm", CGX_INVALID_ARGUMENT, "destroyed", [&] { return cgx_comm_residual_norm(comm, 0, &norm); }},
+      {"state's size", CGX_INVALID_ARGUMENT, "destroyed", [&] { return cgx_comm_state_bytes(comm, &bytes); }},
+      {"saving", CGX_INVALID_ARGUMENT, "destroyed", [&] { return cgx_comm_state_save(comm, &bytes, 8); }},
+      {"loading", CGX_INVALID_ARGUMENT, "destroyed", [&] { return cgx_comm_state_load(comm, &bytes, 8); }},
       {"size", CGX_INVALID_ARGUMENT, "destroyed",
        [&] { return cgx_codec_encoded_bytes(codec, CGX_FLOAT32, 10, &bytes); }},
       {"codec in a call", CGX_INVALID_ARGUMENT, "destroyed",

@@ -203,9 +203,19 @@ static void* rank_main(void* argument) {
   CHECK(done == 1);
   OK(cgx_comm_residual_norm(comm, 2, &norm));
   CHECK(norm > 0);
+  uint64_t state_bytes = 0;
+  OK(cgx_comm_state_bytes(comm, &state_bytes));
+  void* state = malloc(state_bytes);
+  CHECK(state != NULL);
+  OK(cgx_comm_state_save(comm, state, state_bytes));
   OK(cgx_comm_reset_residuals(comm));
-  OK(cgx_comm_residual_norm(comm, 2, &norm));
-  CHECK(norm == 0);
+  double now = -1;
+  OK(cgx_comm_residual_norm(comm, 2, &now));
+  CHECK(now == 0);
+  OK(cgx_comm_state_load(comm, state, state_bytes));
+  OK(cgx_comm_residual_norm(comm, 2, &now));
+  CHECK(now == norm);
+  free(state);
 
   cgx_stats stats = CGX_STATS_INIT;
   OK(cgx_comm_stats(comm, &stats));

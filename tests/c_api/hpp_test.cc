@@ -106,6 +106,32 @@ TEST(Hpp, AllreduceAveragesInPlaceAndCounts) {
   });
 }
 
+TEST(Hpp, ALoadedStateBringsResidualsAndRandomBitsBack) {
+  run_two([](cgx::Communicator& comm) {
+    const cgx::Codec codec("maxmin:bits=2+ef");
+    const auto step = [&] {
+      std::vector<float> x(1000);
+      for (size_t i = 0; i < x.size(); ++i)
+        x[i] = static_cast<float>(i % 17) + static_cast<float>(comm.rank());
+      comm.allreduce(x.data(), x.size(), codec, 3);
+      return x;
+    };
+    step();
+    const std::vector<uint8_t> state = comm.save_state();
+    const std::vector<float> next = step();
+    EXPECT_NE(step(), next);
+    comm.load_state(state);
+    EXPECT_EQ(comm.save_state(), state);
+    EXPECT_EQ(step(), next);
+    try {
+      comm.load_state(std::vector<uint8_t>(state.begin(), state.end() - 1));
+      ADD_FAILURE() << "a cut state was loaded";
+    } catch (const cgx::Error& error) {
+      EXPECT_EQ(error.status(), CGX_CORRUPT);
+    }
+  });
+}
+
 TEST(Hpp, WorkIsAsynchronousWithACallback) {
   run_two([](cgx::Communicator& comm) {
     std::vector<int64_t> x(1000, comm.rank() + 1);

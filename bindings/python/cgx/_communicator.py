@@ -190,6 +190,32 @@ class Communicator:
         return stats.as_dict()
 
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What a restart needs of this rank: residuals, random counter and seed, policy. ``{"rank0of2": uint8 array}``.
+
+        The key names the rank: every rank saves and loads its own. No collective may be running.
+        """
+        size = ctypes.c_uint64()
+        with self._lock:
+            check(load().cgx_comm_state_bytes(self._open(), ctypes.byref(size)))
+            state = np.empty(size.value, np.uint8)
+            check(load().cgx_comm_state_save(self._open(), state.ctypes.data, size.value))
+        return {f"rank{self.rank}of{self.size}": state}
+
+    def load_state_dict(self, state_dict: dict[str, np.ndarray]) -> None:
+        """Goes on where ``state_dict()`` was called, bit for bit, if every rank loads its own.
+
+        Raises ``cgx.Error``, and changes nothing, for a state that is damaged, another rank's, or of another number of
+        ranks (start without one then).
+        """
+        name = f"rank{self.rank}of{self.size}"
+        if name not in state_dict:
+            raise Error(Status.INVALID_ARGUMENT, f"the state is of {', '.join(state_dict) or 'no rank'}, not of {name}")
+        state = np.frombuffer(memoryview(state_dict[name]).cast("B"), np.uint8)
+        with self._lock:
+            check(load().cgx_comm_state_load(self._open(), state.ctypes.data, state.size))
+
+
 def _make_store(store: str | None, rank: int, timeout_ms: int) -> ctypes.c_void_p:
     handle = ctypes.c_void_p()
     if store is None:

@@ -177,6 +177,9 @@ _SIGNATURES = {
     ),
     "cgx_allreduce": (_STATUS, [_HANDLE, ctypes.POINTER(AllreduceArgs)]),
     "cgx_comm_stats": (_STATUS, [_HANDLE, ctypes.POINTER(Stats)]),
+    "cgx_comm_state_bytes": (_STATUS, [_HANDLE, ctypes.POINTER(ctypes.c_uint64)]),
+    "cgx_comm_state_save": (_STATUS, [_HANDLE, ctypes.c_void_p, ctypes.c_uint64]),
+    "cgx_comm_state_load": (_STATUS, [_HANDLE, ctypes.c_void_p, ctypes.c_uint64]),
 }
 
 
