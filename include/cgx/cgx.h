@@ -211,6 +211,20 @@ CGX_API void cgx_comm_destroy(cgx_comm* comm);
 /* Fails the communicator: running and queued work ends with CGX_ABORTED here and CGX_PEER_FAILED on the peers. Returns
  * at once. Any thread. */
 CGX_API cgx_status cgx_comm_abort(cgx_comm* comm, const char* reason);
+/* Goes on without the ranks that died: `*shrunk` is a new communicator of the survivors, in the order of their old ranks.
+ * Collective: every rank that lives calls it after a failure (a rank whose calls have not failed yet may: its
+ * communicator fails then). All survivors get the same ranks, or an error. Ranks that are not known to be dead are waited
+ * for `timeout_ms` (0: the communicator's), then left out: what they call later is CGX_PEER_FAILED, naming the
+ * survivors. Connecting may take as long again; a rank that dies meanwhile is left out too. After another error it may be
+ * called again.
+ * Residuals are carried over as of this rank's last success; what the dead ranks had not yet sent is lost. A survivor may
+ * have ended one collective more than another: compare cgx_stats.collectives before going on. Statistics begin
+ * at zero; a policy given by `policy_file` is measured anew.
+ * The survivors meet in the store. One that rank 0 serves (cgx_store_create_tcp, CGX_STORE=tcp, MASTER_ADDR) may have died
+ * with it: then the lowest survivor serves a new one by itself. Where its host cannot be reached at all, that is
+ * CGX_TIMEOUT, as it may live on behind a broken link.
+ * `failed` must still be destroyed, after this call. A store given to it must outlive both. */
+CGX_API cgx_status cgx_comm_shrink(cgx_comm* failed, int64_t timeout_ms, cgx_comm** shrunk);
 CGX_API int cgx_comm_rank(const cgx_comm* comm);
 CGX_API int cgx_comm_size(const cgx_comm* comm);
 /* "shm", "tcp", "gloo", "local". Static. */

@@ -364,6 +364,14 @@ class Communicator {
   // Fails the communicator on all ranks. Any thread.
   void abort(const std::string& reason) { detail::check(cgx_comm_abort(get(), reason.c_str())); }
 
+  // After a failure: a communicator of the ranks that live, in their old order. Every one of them calls it.
+  // This one stays failed.
+  Communicator shrink(std::chrono::milliseconds timeout = {}) {
+    cgx_comm* made = nullptr;
+    detail::check(cgx_comm_shrink(get(), timeout.count(), &made));
+    return Communicator(made);
+  }
+
   // Totals since the communicator was made. Any thread.
   cgx_stats stats() const {
     cgx_stats stats = CGX_STATS_INIT;
@@ -395,6 +403,8 @@ class Communicator {
   cgx_comm* get() const noexcept { return handle_.get(); }
 
  private:
+  explicit Communicator(cgx_comm* made) : handle_(made) {}
+
   static const char* text(const std::string& s) { return s.empty() ? nullptr : s.c_str(); }
 
   static cgx_allreduce_args to_c(const Args& args, std::vector<cgx_segment>* segments) {

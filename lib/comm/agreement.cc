@@ -23,6 +23,7 @@ Status compare_field(const char* field, const T& theirs, const T& own, int their
 Status compare_cards(const Card& theirs, int their_rank, const Card& own, int own_rank) {
   CGX_RETURN_IF_ERROR(compare_field("library version", theirs.version, own.version, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("size", theirs.size, own.size, their_rank, own_rank));
+  CGX_RETURN_IF_ERROR(compare_field("members", theirs.members, own.members, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("transport", theirs.transport, own.transport, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("algorithm", theirs.algorithm, own.algorithm, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("seed", theirs.seed, own.seed, their_rank, own_rank));
@@ -53,7 +54,8 @@ std::string to_text(const Card& card) {
   return nlohmann::json{{"cgx", card.version},         {"size", card.size},
                         {"transport", card.transport}, {"algorithm", card.algorithm},
                         {"seed", card.seed},           {"slice_bytes", card.slice_bytes},
-                        {"tune", card.tune ? 1 : 0},   {"policy", card.policy}}
+                        {"tune", card.tune ? 1 : 0},   {"policy", card.policy},
+                        {"members", card.members},     {"heir", card.heir}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -73,7 +75,8 @@ Result<Card> parse_card(const std::string& text, int rank) {
   int tune = 0;
   if (number("cgx", card.version) && number("size", card.size) && string("transport", card.transport) &&
       string("algorithm", card.algorithm) && number("seed", card.seed) &&
-      number("slice_bytes", card.slice_bytes) && number("tune", tune) && number("policy", card.policy)) {
+      number("slice_bytes", card.slice_bytes) && number("tune", tune) && number("policy", card.policy) &&
+      string("members", card.members) && string("heir", card.heir)) {
     card.tune = tune != 0;
     return card;
   }
@@ -81,9 +84,10 @@ Result<Card> parse_card(const std::string& text, int rank) {
                text);
 }
 
-Status agree(Store* store, const Agreement& agreement, const Card& own) {
+Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement, const Card& own) {
   const Deadline deadline(agreement.timeout_ms);
   CGX_RETURN_IF_ERROR(store->set(card_key(agreement.job, agreement.rank), to_text(own)));
+  std::vector<std::string> heirs(static_cast<size_t>(own.size), own.heir);
   for (int r = 0; r < own.size; ++r) {
     if (r == agreement.rank) continue;
     Result<std::string> text = store->get(card_key(agreement.job, r), deadline.left_ms());
@@ -91,8 +95,9 @@ Status agree(Store* store, const Agreement& agreement, const Card& own) {
       return text.status().code() == Code::kTimeout ? missing(store, agreement, own.size) : text.status();
     CGX_ASSIGN_OR_RETURN(const Card card, parse_card(*text, r));
     CGX_RETURN_IF_ERROR(compare_cards(card, r, own, agreement.rank));
+    heirs[static_cast<size_t>(r)] = card.heir;
   }
-  return Status();
+  return heirs;
 }
 
 }  // namespace cgx

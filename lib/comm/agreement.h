@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "transport/store.h"
@@ -19,6 +20,8 @@ struct Card {
   uint64_t slice_bytes = 0;
   bool tune = false;
   uint64_t policy = 0;  // a hash of the pinned policy's text
+  std::string members;  // of a shrunk communicator: the ranks that they had before
+  std::string heir;     // where this rank will serve a store, should the present one end; not compared
 };
 
 std::string to_text(const Card& card);
@@ -32,6 +35,7 @@ struct Agreement {
   std::string job;
   int64_t timeout_ms = 0;
 };
-Status agree(Store* store, const Agreement& agreement, const Card& own);
+// Gives the heirs, by rank.
+Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement, const Card& own);
 
 }  // namespace cgx

@@ -175,8 +175,8 @@ cgx_status cgx_comm_create(const cgx_config* config, cgx_comm** comm) {
     CGX_RETURN_IF_ERROR(check_config(read));
     auto made = std::make_unique<cgx_comm>();
     if (read.store == nullptr) {
-      CGX_ASSIGN_OR_RETURN(made->own_store, store_from_environment(read));
-      read.store = made->own_store.get();
+      CGX_ASSIGN_OR_RETURN(made->stores.emplace_back(), store_from_environment(read));
+      read.store = made->stores.back().get();
     }
     CGX_ASSIGN_OR_RETURN(made->communicator, cgx::Communicator::create(std::move(read)));
     add_handle(made.get(), HandleKind::kComm);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "cgx/cgx.h"
@@ -27,7 +28,8 @@ struct cgx_store {
 };
 
 struct cgx_comm {
-  std::unique_ptr<cgx::Store> own_store;  // where it came from the environment
+  // Where it came from the environment, or was made for survivors; shared with what a shrink made of it.
+  std::vector<std::shared_ptr<cgx::Store>> stores;
   std::unique_ptr<cgx::Communicator> communicator;
 };
 

@@ -95,22 +95,40 @@ Status check_config(const CommunicatorConfig& c) {
 
 Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig config) {
   CGX_RETURN_IF_ERROR(check_config(config));
+  Lineage first;
+  first.job = config.job;
+  first.store = config.store;
+  const int64_t meet_ms = config.timeout_ms;
+  return create(std::move(config), std::move(first), meet_ms);
+}
+
+Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig config, Lineage lineage,
+                                                           int64_t meet_ms) {
+  lineage.rank = config.rank;
+  lineage.size = config.size;
+  if (config.size > 1) {
+    CGX_ASSIGN_OR_RETURN(lineage.heir, config.store->make_heir());
+  }
   CGX_ASSIGN_OR_RETURN(const Algorithm* algorithm, named_algorithm(config.algorithm));
-  const Card card{config.size, CGX_VERSION,        config.transport, config.algorithm,
-                  config.seed, config.slice_bytes, config.tune,      hash_of(config.policy)};
-  CGX_RETURN_IF_ERROR(agree(config.store, {config.rank, config.job, config.timeout_ms}, card));
+  const Card card{config.size,      CGX_VERSION,
+                  config.transport, config.algorithm,
+                  config.seed,      config.slice_bytes,
+                  config.tune,      hash_of(config.policy),
+                  lineage.members,  lineage.heir != nullptr ? lineage.heir->address() : ""};
+  CGX_ASSIGN_OR_RETURN(lineage.heirs, agree(config.store, {config.rank, config.job, meet_ms}, card));
   TransportConfig transport_config;
   transport_config.rank = config.rank;
   transport_config.size = config.size;
   transport_config.store = config.store;
   transport_config.job = config.job;
-  transport_config.timeout_ms = config.timeout_ms;
+  transport_config.timeout_ms = meet_ms;
   transport_config.interface_name = config.interface_name;
   CGX_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,
       config.job, transport->name());
-  std::unique_ptr<Communicator> made(new Communicator(std::move(config), algorithm, std::move(transport)));
+  std::unique_ptr<Communicator> made(
+      new Communicator(std::move(config), algorithm, std::move(transport), std::move(lineage)));
   const CommunicatorConfig& kept = made->config_;
   if (!kept.policy.empty()) {
     CGX_ASSIGN_OR_RETURN(Profile profile, read_policy(kept.policy, kept.size, made->transport_name()));
@@ -122,13 +140,16 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
 }
 
 Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm,
-                           std::unique_ptr<Transport> transport)
+                           std::unique_ptr<Transport> transport, Lineage lineage)
     : config_(std::move(config)),
       transport_(std::move(transport)),
       plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name())}),
       parallel_(make_parallel(config_.threads, is_same_host(transport_->name()) ? config_.size : 1)),
       seed_(config_.seed),
-      worker_(std::make_unique<Worker>()) {}
+      lineage_(std::move(lineage)),
+      worker_(std::make_unique<Worker>()) {
+  lineage_.is_gone = [this](int rank) { return transport_->gone(rank); };
+}
 
 Communicator::~Communicator() {
   if (!worker_->wait_idle(config_.timeout_ms)) abort("destroyed while work was outstanding");

@@ -19,6 +19,7 @@
 #include "comm/hello.h"
 #include "comm/measure.h"
 #include "comm/plan_cache.h"
+#include "comm/shrink.h"
 #include "comm/state.h"
 #include "comm/work.h"
 #include "comm/worker.h"
@@ -66,6 +67,15 @@ struct CommunicatorStats {
   RunStats run;
 };
 
+class Communicator;
+
+// A communicator of survivors, and the stores that it needs besides those of the failed one.
+struct Shrunk {
+  std::vector<std::unique_ptr<Store>> stores;  // outlive it
+  Store* store = nullptr;                      // where they met: one of these or the failed one's
+  std::unique_ptr<Communicator> communicator;
+};
+
 class Communicator {
  public:
   // Meets the others. Collective.
@@ -77,6 +87,10 @@ class Communicator {
   // An error here means that nothing was queued and `done` is not called.
   Result<std::shared_ptr<Work>> allreduce_async(AllreduceCall call, Work::Done done);
   void abort(const std::string& reason);
+  // Goes on with the survivors: ranks in the old order, residuals as of the last success. Collective over
+  // those that live; fails the communicator where it has not failed. Once, unless it ends with an error.
+  // (communicator_shrink.cc)
+  Result<Shrunk> shrink(int64_t timeout_ms);
 
   // Measures codecs and links, agrees on the result, and lets it decide from now on. Collective;
   // kInvalidArgument while work is outstanding.
@@ -98,7 +112,15 @@ class Communicator {
   Status load_state(std::span<const uint8_t> bytes);
 
  private:
-  Communicator(CommunicatorConfig config, const Algorithm* algorithm, std::unique_ptr<Transport> transport);
+  Communicator(CommunicatorConfig config, const Algorithm* algorithm, std::unique_ptr<Transport> transport,
+               Lineage lineage);
+  static Result<std::unique_ptr<Communicator>> create(CommunicatorConfig config, Lineage lineage,
+                                                      int64_t meet_ms);
+  // The parts of shrink().
+  Lineage next_generation(const Survivors& survivors);
+  Result<Shrunk> go_on(Lineage next, Store* found, uint64_t operation, int64_t timeout_ms);
+  // Every rank is here and has made this communicator.
+  Status greet(const std::string& words, int64_t timeout_ms);
 
   // What can be refused before anything is sent.
   Status check(const AllreduceCall& call) const;
@@ -125,6 +147,9 @@ class Communicator {
   std::unique_ptr<Parallel> parallel_;  // null: one thread
   uint64_t operation_ = 0;              // collectives begun
   uint64_t seed_;                       // the configuration's, or a loaded state's
+  Lineage lineage_;
+  SurvivorStore survivor_store_;
+  bool was_shrunk_ = false;
 
   mutable std::mutex mutex_;  // of the three below
   Status failure_;

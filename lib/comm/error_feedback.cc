@@ -106,6 +106,11 @@ void ErrorFeedback::rollback() {
   active_.clear();
 }
 
+void ErrorFeedback::fold() {
+  rollback();
+  for (auto& [id, tensor] : tensors_) tensor.fold_sums(Use());
+}
+
 void ErrorFeedback::reset() {
   active_.clear();
   tensors_.clear();

@@ -32,6 +32,9 @@ class ErrorFeedback {
   void commit();
   void rollback();
 
+  // For another set of ranks: what is owed for owned sums goes with the contributions.
+  void fold();
+
   // Forgets all residuals.
   void reset();
   // What a tensor is owed, committed; the spans live until the next begin(), restore() or reset().

@@ -51,6 +51,7 @@ class ShmTransport final : public Transport {
   Status flush(const Wait& wait) override;
   void abort(const Status& reason) override;
   TransportStats stats() const override { return stats_; }
+  bool gone(int peer) const override;
 
  private:
   struct Peer {
@@ -120,6 +121,12 @@ uint64_t ShmTransport::activity() const {
     sum += channel.sent.load(std::memory_order_relaxed) + channel.acked.load(std::memory_order_relaxed);
   }
   return sum;
+}
+
+bool ShmTransport::gone(int peer) const {
+  if (!is_peer(peer)) return false;
+  const PeerSegment& segment = peers_[static_cast<size_t>(peer < rank_ ? peer : peer - 1)].segment;
+  return segment.header().closed.load(std::memory_order_seq_cst) != 0 || !segment.alive();
 }
 
 // What makes waiting hopeless: a failure that a peer reports, a peer that died, and the closing of

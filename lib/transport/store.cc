@@ -62,6 +62,10 @@ class PrefixStore final : public Store {
 
 }  // namespace
 
+Result<std::unique_ptr<Store>> Store::reconnect(int64_t /*timeout_ms*/) {
+  return error(Code::kUnsupported, "a store that outlives the ranks has no other connection");
+}
+
 std::unique_ptr<Store> make_memory_store() { return std::make_unique<MemoryStore>(); }
 
 std::unique_ptr<Store> make_prefix_store(Store* store, std::string prefix) {

@@ -10,6 +10,19 @@
 
 namespace cgx {
 
+class Store;
+
+// Where a rank will serve a store, should the one that the ranks met in end with the process that serves it.
+// It listens from the start: who is refused there knows that this rank is dead. It answers from serve() on.
+class StoreHeir {
+ public:
+  virtual ~StoreHeir() = default;
+  // For connect_to_heir() on other ranks. One line.
+  virtual std::string address() const = 0;
+  // Once. The store is empty.
+  virtual Result<std::unique_ptr<Store>> serve() = 0;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -19,6 +32,14 @@ class Store {
   virtual Result<std::string> get(const std::string& key, int64_t timeout_ms) = 0;
   // kTimeout at once where it is not set yet.
   virtual Result<std::string> try_get(const std::string& key) { return get(key, 0); }
+
+  // Null where the store outlives the ranks. Else it ends with the process of the rank that serves it, and
+  // this is an heir for this rank.
+  virtual Result<std::unique_ptr<StoreHeir>> make_heir() { return std::unique_ptr<StoreHeir>(); }
+  // True in the process that serves it to the others.
+  virtual bool serves() const { return false; }
+  // Another connection to the same store. kPeerFailed: nobody serves it any more, its process has ended.
+  virtual Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms);
 };
 
 // Ranks as threads of one process (tests): share one object.
@@ -28,6 +49,8 @@ Result<std::unique_ptr<Store>> make_file_store(const std::string& directory);
 // Rank 0 (`serve`) listens on host:port and answers the others. The server lives as long as its store.
 Result<std::unique_ptr<Store>> make_tcp_store(const std::string& host, uint16_t port, bool serve,
                                               int64_t timeout_ms);
+// Waits for the rank of that address to serve. kPeerFailed: it is dead.
+Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms);
 // Puts `prefix` before every key; does not own `store`.
 std::unique_ptr<Store> make_prefix_store(Store* store, std::string prefix);
 

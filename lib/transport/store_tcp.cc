@@ -16,6 +16,7 @@
 
 #include "base/deadline.h"
 #include "transport/store.h"
+#include "transport/store_heir.h"
 #include "transport/store_tcp_server.h"
 #include "transport/store_tcp_wire.h"
 
@@ -107,7 +108,8 @@ int connect_to(const addrinfo& address, const Deadline& deadline, int* fault) {
 }
 
 // One try at every address of `host`. The reason is for people.
-int connect_once(const std::string& host, uint16_t port, const Deadline& deadline, std::string* reason) {
+int connect_once(const std::string& host, uint16_t port, const Deadline& deadline, std::string* reason,
+                 int* fault) {
   addrinfo hints = {};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
@@ -120,9 +122,8 @@ int connect_once(const std::string& host, uint16_t port, const Deadline& deadlin
   }
   int fd = -1;
   for (const addrinfo* a = list; a != nullptr && fd < 0; a = a->ai_next) {
-    int fault = 0;
-    fd = connect_to(*a, deadline, &fault);
-    if (fd < 0) *reason = cause(fault);
+    fd = connect_to(*a, deadline, fault);
+    if (fd < 0) *reason = cause(*fault);
   }
   ::freeaddrinfo(list);
   return fd;
@@ -130,8 +131,12 @@ int connect_once(const std::string& host, uint16_t port, const Deadline& deadlin
 
 class TcpStore final : public Store {
  public:
-  TcpStore(std::string name, std::unique_ptr<StoreServer> server, int fd)
-      : name_(std::move(name)), server_(std::move(server)), fd_(fd) {}
+  TcpStore(std::string host, uint16_t port, std::unique_ptr<StoreServer> server, int fd)
+      : host_(std::move(host)),
+        port_(port),
+        name_(fmt::format("tcp store at {}:{}", host_, port_)),
+        server_(std::move(server)),
+        fd_(fd) {}
 
   ~TcpStore() override {
     disconnect();
@@ -167,6 +172,17 @@ class TcpStore final : public Store {
     }
   }
 
+  Result<std::unique_ptr<StoreHeir>> make_heir() override {
+    CGX_ASSIGN_OR_RETURN(const std::string host, own_address());
+    return make_tcp_heir(host);
+  }
+
+  bool serves() const override { return server_ != nullptr; }
+
+  Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms) override {
+    return connect_tcp_store(server_ != nullptr ? server_->own_host() : host_, port_, timeout_ms);
+  }
+
   // REQUIRES: nothing was sent yet
   Status greet(const Deadline& deadline) {
     const Hello hello = {kClientMagic, kVersion};
@@ -174,8 +190,9 @@ class TcpStore final : public Store {
     int fault = send_all(fd_, std::string(reinterpret_cast<const char*>(&hello), sizeof hello), deadline);
     if (fault == 0) fault = receive_all(fd_, &theirs, sizeof theirs, deadline);
     if (fault != 0) {
-      return error(Code::kPeerFailed, "{}: something listens there, but does not answer as a cgx store ({})",
-                   name_, cause(fault));
+      return error(fault == ETIMEDOUT ? Code::kTimeout : Code::kPeerFailed,
+                   "{}: something listens there, but does not answer as a cgx store ({})", name_,
+                   cause(fault));
     }
     if (theirs.magic != kServerMagic) {
       return error(Code::kMismatch, "{}: what listens there is no cgx store: give the port of rank 0's",
@@ -216,6 +233,20 @@ class TcpStore final : public Store {
                  "{}: rank 0, which serves it, does not answer ({}): it died or left", name_, cause(fault));
   }
 
+  // The one by which this host is seen where the server runs.
+  Result<std::string> own_address() {
+    sockaddr_storage address = {};
+    socklen_t bytes = sizeof address;
+    char host[NI_MAXHOST] = "";
+    const std::lock_guard lock(mutex_);
+    if (fd_ < 0 || ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &bytes) != 0 ||
+        ::getnameinfo(reinterpret_cast<sockaddr*>(&address), bytes, host, sizeof host, nullptr, 0,
+                      NI_NUMERICHOST) != 0) {
+      return error(Code::kPeerFailed, "{}: the connection is lost", name_);
+    }
+    return std::string(host);
+  }
+
   int receive_reply(const Deadline& deadline, Reply* reply) {
     ReplyHeader header = {};
     const int fault = receive_all(fd_, &header, sizeof header, deadline);
@@ -231,7 +262,9 @@ class TcpStore final : public Store {
     fd_ = -1;
   }
 
-  const std::string name_;  // "tcp store at host:port"
+  const std::string host_;
+  const uint16_t port_;
+  const std::string name_;
   std::unique_ptr<StoreServer> server_;
   std::mutex mutex_;  // one request at a time
   int fd_;
@@ -250,24 +283,55 @@ Result<std::unique_ptr<Store>> make_tcp_store(const std::string& host, uint16_t 
     CGX_ASSIGN_OR_RETURN(server, StoreServer::start(host, port));
   }
   const Deadline deadline(timeout_ms);
-  const std::string name = fmt::format("tcp store at {}:{}", host, port);
   const std::string target = serve ? server->own_host() : host;
   std::string reason;
   for (int64_t pause_ms = 5;; pause_ms = std::min(2 * pause_ms, kMaxPauseMs)) {
-    const int fd = connect_once(target, port, deadline, &reason);
+    int fault = 0;
+    const int fd = connect_once(target, port, deadline, &reason, &fault);
     if (fd >= 0) {
-      auto store = std::make_unique<TcpStore>(name, std::move(server), fd);
+      auto store = std::make_unique<TcpStore>(host, port, std::move(server), fd);
       CGX_RETURN_IF_ERROR(store->greet(deadline));
       return std::unique_ptr<Store>(std::move(store));
     }
     if (deadline.over()) {
       return error(
           Code::kTimeout,
-          "{}: cannot connect within {} ms ({}): is rank 0 running, and may this host reach that port?", name,
-          timeout_ms, reason);
+          "tcp store at {}:{}: cannot connect within {} ms ({}): is rank 0 running, and may this host "
+          "reach that port?",
+          host, port, timeout_ms, reason);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(std::min(pause_ms, deadline.left_ms())));
   }
+}
+
+Result<std::unique_ptr<Store>> make_served_tcp_store(const std::string& host, uint16_t port,
+                                                     std::unique_ptr<StoreServer> server) {
+  constexpr int64_t kOwnMs = 10000;  // a process reaches itself at once
+  const Deadline deadline(kOwnMs);
+  std::string reason;
+  int fault = 0;
+  const int fd = connect_once(server->own_host(), port, deadline, &reason, &fault);
+  if (fd < 0) {
+    return error(Code::kResource, "tcp store at {}:{}: cannot connect to it myself: {}", host, port, reason);
+  }
+  auto store = std::make_unique<TcpStore>(host, port, std::move(server), fd);
+  CGX_RETURN_IF_ERROR(store->greet(deadline));
+  return std::unique_ptr<Store>(std::move(store));
+}
+
+Result<std::unique_ptr<Store>> connect_tcp_store(const std::string& host, uint16_t port, int64_t timeout_ms) {
+  const Deadline deadline(timeout_ms);
+  std::string reason;
+  int fault = 0;
+  const int fd = connect_once(host, port, deadline, &reason, &fault);
+  if (fd < 0) {
+    const bool nobody = fault == ECONNREFUSED || fault == ECONNRESET;
+    return error(nobody ? Code::kPeerFailed : Code::kTimeout, "tcp store at {}:{}: cannot connect: {}", host,
+                 port, reason);
+  }
+  auto store = std::make_unique<TcpStore>(host, port, nullptr, fd);
+  CGX_RETURN_IF_ERROR(store->greet(deadline));
+  return std::unique_ptr<Store>(std::move(store));
 }
 
 }  // namespace cgx

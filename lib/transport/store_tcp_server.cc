@@ -331,8 +331,16 @@ StoreServer::StoreServer(std::unique_ptr<Loop> loop, std::string own_host)
     : loop_(std::move(loop)), own_host_(std::move(own_host)) {}
 StoreServer::~StoreServer() = default;
 
+Result<std::vector<int>> StoreServer::listen(const std::string& host, uint16_t port) {
+  return open_listeners(host, port);
+}
+
 Result<std::unique_ptr<StoreServer>> StoreServer::start(const std::string& host, uint16_t port) {
   CGX_ASSIGN_OR_RETURN(std::vector<int> listeners, open_listeners(host, port));
+  return start(std::move(listeners));
+}
+
+Result<std::unique_ptr<StoreServer>> StoreServer::start(std::vector<int> listeners) {
   const int wake = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake < 0) {
     for (const int fd : listeners) ::close(fd);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -15,6 +16,9 @@ class StoreServer {
   // Listens on the addresses of `host`: on all interfaces where that name is not an address of this
   // machine (a forwarded one) or, here, only means loopback (127.0.1.1 in /etc/hosts).
   static Result<std::unique_ptr<StoreServer>> start(const std::string& host, uint16_t port);
+  // The same in two steps: descriptors that listen already (port 0: one that is free), and who answers there.
+  static Result<std::vector<int>> listen(const std::string& host, uint16_t port);
+  static Result<std::unique_ptr<StoreServer>> start(std::vector<int> listeners);
   // Serves until every client has disconnected, 2 s at most: a rank that is still starting is not cut off.
   ~StoreServer();
   StoreServer(const StoreServer&) = delete;

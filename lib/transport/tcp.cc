@@ -93,6 +93,9 @@ class TcpTransport final : public Transport {
   Status flush(const Wait& wait) override;
   void abort(const Status& reason) override;
   TransportStats stats() const override { return stats_; }
+  bool gone(int peer) const override {
+    return is_peer(peer) && peers_[static_cast<size_t>(peer < rank_ ? peer : peer - 1)]->control.ended();
+  }
 
  private:
   struct Slot {

@@ -57,6 +57,11 @@ TcpControl::State TcpControl::look_patiently() {
   return state_;
 }
 
+bool TcpControl::ended() const {
+  pollfd p = {fd(), POLLRDHUP, 0};
+  return ::poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
 Status TcpControl::told(int size, int* origin, std::string* words) const {
   // Peers are believed in their words only.
   *origin = frame_.words.origin >= 0 && frame_.words.origin < size ? frame_.words.origin : peer_;

@@ -30,6 +30,8 @@ class TcpControl {
   State look();
   // The same, but waits a little for what must come, as the peer's data connection has ended.
   State look_patiently();
+  // The peer's end is closed, whatever it said before and has been read of it.
+  bool ended() const;
   // REQUIRES: state() == kFailed. The rank that failed first, as far as the peer knows.
   Status told(int size, int* origin, std::string* words) const;
 

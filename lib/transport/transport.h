@@ -64,6 +64,10 @@ class Transport {
   // that blocks in another thread returns kAborted soon.
   virtual void abort(const Status& reason) = 0;
   virtual TransportStats stats() const = 0;
+
+  // True where `peer` is known to have ended or left, without waiting. False says nothing. Works on a failed
+  // transport too, where it tells the dead from those that were only told of a failure.
+  virtual bool gone(int /*peer*/) const { return false; }
 };
 
 }  // namespace cgx

@@ -85,6 +85,7 @@ class Processes {
     pids_[static_cast<size_t>(rank)] = pid;
   }
   void kill(int rank) { ::kill(pids_[static_cast<size_t>(rank)], SIGKILL); }
+  void resume(int rank) { ::kill(pids_[static_cast<size_t>(rank)], SIGCONT); }
   void wait_for(int rank) {
     pid_t& pid = pids_[static_cast<size_t>(rank)];
     if (pid > 0) ::waitpid(pid, nullptr, 0);

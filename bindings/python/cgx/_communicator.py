@@ -60,12 +60,12 @@ class Communicator:
     ) -> None:
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
-        self._store = _make_store(store, rank, timeout_ms)
+        self._store: _Store | None = _Store(store, rank, timeout_ms)
         config = Config(
             struct_size=ctypes.sizeof(Config),
             rank=rank,
             size=size,
-            store=self._store,
+            store=self._store.handle,
             job=_text(job),
             transport=_text(transport),
             algorithm=_text(algorithm),
@@ -87,9 +87,9 @@ class Communicator:
         """Disconnects and frees. May be called again."""
         with self._lock:
             handle, self._handle = self._handle, ctypes.c_void_p()
-            store, self._store = self._store, ctypes.c_void_p()
+            store, self._store = self._store, None
         load().cgx_comm_destroy(handle)
-        load().cgx_store_destroy(store)
+        del store  # after the communicator, and only if no communicator of survivors needs it
 
     def __del__(self) -> None:
         if hasattr(self, "_store"):
@@ -183,6 +183,20 @@ class Communicator:
         """Fails the communicator here and on its peers. Returns at once."""
         check(load().cgx_comm_abort(self._open(), reason.encode()))
 
+    def shrink(self, timeout_ms: int = 0) -> Communicator:
+        """After a failure: a communicator of the ranks that live, in their old order. Every one of them calls it.
+
+        Ranks that are not known to be dead are waited for, ``timeout_ms`` at most (0: the communicator's). Residuals
+        are carried over as of the last success. This communicator stays failed and must still be closed.
+        """
+        made = Communicator.__new__(Communicator)
+        made._lock = threading.Lock()
+        made._handle = ctypes.c_void_p()
+        made._store = self._store
+        with self._lock:
+            check(load().cgx_comm_shrink(self._open(), timeout_ms, ctypes.byref(made._handle)))
+        return made
+
     def stats(self) -> dict[str, int | float]:
         """Totals since the communicator was made: elements by what became of them, bytes, seconds (see cgx.h)."""
         stats = Stats(struct_size=ctypes.sizeof(Stats))
@@ -214,6 +228,17 @@ class Communicator:
         state = np.frombuffer(memoryview(state_dict[name]).cast("B"), np.uint8)
         with self._lock:
             check(load().cgx_comm_state_load(self._open(), state.ctypes.data, state.size))
+
+
+class _Store:
+    """A store's handle, shared by the communicators that need it. Null where it comes from the environment."""
+
+    def __init__(self, store: str | None, rank: int, timeout_ms: int) -> None:
+        self.handle = ctypes.c_void_p()
+        self.handle = _make_store(store, rank, timeout_ms)
+
+    def __del__(self) -> None:
+        load().cgx_store_destroy(self.handle)
 
 
 def _make_store(store: str | None, rank: int, timeout_ms: int) -> ctypes.c_void_p:

@@ -167,6 +167,7 @@ _SIGNATURES = {
     "cgx_comm_create": (_STATUS, [ctypes.POINTER(Config), _OUT]),
     "cgx_comm_destroy": (None, [_HANDLE]),
     "cgx_comm_abort": (_STATUS, [_HANDLE, ctypes.c_char_p]),
+    "cgx_comm_shrink": (_STATUS, [_HANDLE, ctypes.c_int64, _OUT]),
     "cgx_comm_rank": (ctypes.c_int, [_HANDLE]),
     "cgx_comm_size": (ctypes.c_int, [_HANDLE]),
     "cgx_comm_transport": (ctypes.c_char_p, [_HANDLE]),

@@ -1,0 +1,273 @@
+// Going on with the survivors: ranks die in every place that matters, and those that are left agree on who
+// they are, sum right, and keep their residuals.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <bit>
+
+#include "comm/processes.h"
+
+namespace cgx {
+namespace {
+
+using test::in_place;
+using test::noise;
+using test::Processes;
+using test::Report;
+using test::TemporaryDirectory;
+using test::whole;
+
+constexpr int64_t kTimeoutMs = 20000;  // a busy machine; nothing here waits for it
+constexpr int kStepsAfter = 3;
+
+uint16_t free_port() {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t bytes = sizeof address;
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), bytes), 0);
+  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes), 0);
+  ::close(fd);
+  return ntohs(address.sin_port);
+}
+
+struct Job {
+  std::string transport;
+  int size;
+  std::string directory;  // of a file store; empty: a tcp store that rank 0 serves
+  uint16_t port = 0;
+  int64_t timeout_ms = kTimeoutMs;
+};
+
+CommunicatorConfig config_for(const Job& job, int rank, Store* store) {
+  CommunicatorConfig config;
+  config.rank = rank;
+  config.size = job.size;
+  config.store = store;
+  config.job = "shrink";
+  config.transport = job.transport;
+  config.interface_name = "lo";
+  config.timeout_ms = job.timeout_ms;
+  return config;
+}
+
+Result<std::unique_ptr<Store>> open_store(const Job& job, int rank) {
+  if (!job.directory.empty()) return make_file_store(job.directory);
+  return make_tcp_store("127.0.0.1", job.port, rank == 0, job.timeout_ms);
+}
+
+// The ranks of the first generation that took part, as bits. Checks that the sum is one of exactly `size`
+// ranks.
+Result<uint32_t> take_part(Communicator& comm, int first_rank) {
+  std::vector<int32_t> x(5000, 1 << first_rank);
+  CGX_RETURN_IF_ERROR(comm.allreduce(in_place(x, whole(x.size(), "none", DType::kI32))));
+  if (x.front() != x.back() || std::popcount(static_cast<uint32_t>(x.front())) != comm.size()) {
+    return error(Code::kInternal, "a wrong sum: {} and {} of {} ranks", x.front(), x.back(), comm.size());
+  }
+  std::vector<float> y(5000, 1.0f);
+  CGX_RETURN_IF_ERROR(comm.allreduce(in_place(y, whole(y.size(), "maxmin:bits=4,bucket=512"))));
+  if (y.front() != static_cast<float>(comm.size()))
+    return error(Code::kInternal, "a wrong sum: {}", y.front());
+  return static_cast<uint32_t>(x.front());
+}
+
+// Sums and shrinks until `last` ranks are left, then a few times more. Reports who they were in `steps`.
+Status survive(const Job& job, int rank, int last, Report& report,
+               const std::function<void(int size)>& before_shrink = {}) {
+  CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store(job, rank));
+  std::vector<Shrunk> generations(1);  // a later one may need the stores of those before it
+  CGX_ASSIGN_OR_RETURN(generations.back().communicator,
+                       Communicator::create(config_for(job, rank, store.get())));
+  report.steps = 1;
+  int after = 0;
+  while (after < kStepsAfter) {
+    Communicator& comm = *generations.back().communicator;
+    const Result<uint32_t> took_part = take_part(comm, rank);
+    if (took_part.ok()) {
+      ++report.steps;
+      if (comm.size() == last) ++after;
+      if (after == kStepsAfter) std::printf("rank %d: %x\n", rank, *took_part);
+      continue;
+    }
+    const Code code = took_part.status().code();
+    if (code != Code::kPeerFailed && code != Code::kTimeout && code != Code::kFailed)
+      return took_part.status();
+    after = 0;
+    if (before_shrink) before_shrink(comm.size());
+    CGX_ASSIGN_OR_RETURN(Shrunk shrunk, comm.shrink(0));
+    generations.push_back(std::move(shrunk));
+  }
+  while (!generations.empty()) generations.pop_back();
+  return Status();
+}
+
+void await_steps(Processes& ranks, int rank, int steps) {
+  const int64_t give_up_ms = Report::now_ms() + 60000;
+  while (ranks.report(rank).steps < steps && ranks.report(rank).code == -1 && Report::now_ms() < give_up_ms) {
+    ::usleep(1000);
+  }
+  ASSERT_GE(ranks.report(rank).steps, steps) << ranks.report(rank).message;
+}
+
+void expect_well(Processes& ranks, const std::vector<int>& which) {
+  for (const int r : which) {
+    ranks.wait_for(r);
+    EXPECT_EQ(ranks.report(r).code, 0) << "rank " << r << ": " << ranks.report(r).message;
+  }
+}
+
+struct Case {
+  const char* transport;
+  const char* store;
+};
+
+class Shrink : public testing::TestWithParam<Case> {
+ protected:
+  Job job_of(int size) const {
+    const bool is_file = std::string(GetParam().store) == "file";
+    return {GetParam().transport, size, is_file ? directory_.path() : "",
+            is_file ? uint16_t{0} : free_port()};
+  }
+  TemporaryDirectory directory_;
+};
+INSTANTIATE_TEST_SUITE_P(Of, Shrink,
+                         testing::Values(Case{"shm", "file"}, Case{"shm", "tcp"}, Case{"tcp", "file"},
+                                         Case{"tcp", "tcp"}),
+                         [](const auto& entry) {
+                           return fmt::format("{}_with_a_{}_store", entry.param.transport, entry.param.store);
+                         });
+
+TEST_P(Shrink, TheSurvivorsOfAKilledRankGoOn) {
+  for (const int victim : {0, 2}) {
+    TemporaryDirectory directory;
+    Job job = job_of(3);
+    if (!job.directory.empty()) job.directory = directory.path();
+    Processes ranks(3);
+    for (int r = 0; r < 3; ++r) {
+      ranks.start(r, [&, r](Report& report) { return survive(job, r, 2, report); });
+    }
+    await_steps(ranks, 1, 3);
+    const int64_t begin_ms = Report::now_ms();
+    ranks.kill(victim);
+    ranks.wait_for(victim);
+    expect_well(ranks, victim == 0 ? std::vector{1, 2} : std::vector{0, 1});
+    std::printf("rank %d killed, the others are through after %lld ms\n", victim,
+                static_cast<long long>(Report::now_ms() - begin_ms));
+  }
+}
+
+TEST_P(Shrink, TwoOfFiveAtOnceAndRankZeroAmongThem) {
+  const Job job = job_of(5);
+  Processes ranks(5);
+  for (int r = 0; r < 5; ++r) {
+    ranks.start(r, [&, r](Report& report) { return survive(job, r, 3, report); });
+  }
+  await_steps(ranks, 1, 3);
+  ranks.kill(0);
+  ranks.kill(3);
+  expect_well(ranks, {1, 2, 4});
+}
+
+// Rank 1 is the heir of rank 0's store; it dies when it is about to serve. Rank 3 dies when its call comes.
+TEST_P(Shrink, ARankThatDiesDuringTheShrinkIsLeftOutToo) {
+  const Job job = job_of(5);
+  Processes ranks(5);
+  for (int r = 0; r < 5; ++r) {
+    ranks.start(r, [&, r](Report& report) {
+      return survive(job, r, 2, report, [&](int) {
+        if (r == 1 || r == 3) ::raise(SIGKILL);
+      });
+    });
+  }
+  await_steps(ranks, 1, 3);
+  ranks.kill(0);
+  expect_well(ranks, {2, 4});
+}
+
+TEST_P(Shrink, OneByOneDownToTheLast) {
+  const Job job = job_of(4);
+  Processes ranks(4);
+  for (int r = 0; r < 4; ++r) {
+    ranks.start(r, [&, r](Report& report) { return survive(job, r, 1, report); });
+  }
+  for (int victim = 0; victim < 3; ++victim) {
+    const int steps = ranks.report(3).steps;
+    await_steps(ranks, 3, steps + 3);
+    ranks.kill(victim);
+    ranks.wait_for(victim);
+  }
+  expect_well(ranks, {3});
+}
+
+// It does not come in time: the others wait their timeout and go on, and it is told so when it wakes.
+TEST_P(Shrink, AStoppedRankIsLeftOutAndToldSo) {
+  Job job = job_of(3);
+  job.timeout_ms = 1500;
+  Processes ranks(3);
+  for (int r = 0; r < 3; ++r) {
+    ranks.start(r, [&, r](Report& report) -> Status {
+      if (r != 2) return survive(job, r, 2, report);
+      CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store(job, r));
+      CGX_ASSIGN_OR_RETURN(const auto comm, Communicator::create(config_for(job, r, store.get())));
+      CGX_RETURN_IF_ERROR(take_part(*comm, r).status());
+      ::raise(SIGSTOP);
+      const Status status = take_part(*comm, r).status();
+      EXPECT_FALSE(status.ok());
+      return comm->shrink(0).status();
+    });
+  }
+  for (const int r : {1}) await_steps(ranks, r, 3);
+  expect_well(ranks, {1});
+  ranks.resume(2);
+  ranks.wait_for(2);
+  expect_well(ranks, {0});
+  // Where rank 0 served the store, it may have closed it by now.
+  EXPECT_NE(ranks.report(2).code, 0);
+  EXPECT_NE(ranks.report(2).code, -1) << "it was killed";
+  std::printf("%s\n", ranks.report(2).message);
+}
+
+TEST(ShrinkInOneProcess, ResidualsGoOnAsOfTheLastSuccess) {
+  test::World world{.size = 3};
+  world.adjust = [](CommunicatorConfig& config) { config.timeout_ms = 3000; };
+  test::run_world(world, [](Communicator& comm) {
+    std::vector<float> x = noise(comm.rank(), 4096);
+    const Layout layout = whole(x.size(), "topk:ratio=0.01+ef");
+    for (int step = 0; step < 3; ++step) {
+      x = noise(comm.rank(), 4096, static_cast<uint32_t>(step));
+      ASSERT_TRUE(comm.allreduce(in_place(x, layout)).ok());
+    }
+    if (comm.rank() == 2) return;  // its communicator ends
+    const double before = *comm.residual_norm(7);
+    EXPECT_GT(before, 0);
+    EXPECT_FALSE(comm.allreduce(in_place(x, layout)).ok());
+    EXPECT_EQ(*comm.residual_norm(7), before);
+    auto shrunk = comm.shrink(500);
+    ASSERT_TRUE(shrunk.ok()) << shrunk.status().message();
+    Communicator& left = *shrunk->communicator;
+    EXPECT_EQ(left.size(), 2);
+    // Top-k by allgather owns no sums: what is carried is the contribution, bit for bit.
+    EXPECT_EQ(*left.residual_norm(7), before);
+    x = noise(comm.rank(), 4096, 9);
+    EXPECT_TRUE(left.allreduce(in_place(x, layout)).ok());
+    EXPECT_NE(*left.residual_norm(7), before);
+    EXPECT_EQ(comm.shrink(500).status().code(), Code::kInvalidArgument);
+    EXPECT_EQ(comm.allreduce(in_place(x, layout)).code(), Code::kFailed);
+  });
+}
+
+TEST(ShrinkInOneProcess, RanksThatDisagreedGoOnTogether) {
+  test::run_world({.size = 3}, [](Communicator& comm) {
+    std::vector<float> x(100 + static_cast<size_t>(comm.rank() == 1), 1.0f);
+    EXPECT_EQ(comm.allreduce(in_place(x, whole(x.size(), "none"))).code(), Code::kMismatch);
+    auto shrunk = comm.shrink(0);
+    ASSERT_TRUE(shrunk.ok()) << shrunk.status().message();
+    x.assign(100, 1.0f);
+    EXPECT_TRUE(shrunk->communicator->allreduce(in_place(x, whole(x.size(), "none"))).ok());
+    EXPECT_EQ(x[99], 3.0f);
+  });
+}
+
+}  // namespace
+}  // namespace cgx
