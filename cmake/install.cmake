@@ -18,8 +18,8 @@ install(DIRECTORY include/cgx DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT 
 
 # What a program that links libcgx.a has to link beside it: the imported targets that cgx_core links.
 get_target_property(linked cgx_core INTERFACE_LINK_LIBRARIES)
-list(FILTER linked EXCLUDE REGEX "LINK_ONLY|cgx_")
-list(FILTER linked INCLUDE REGEX "^[A-Za-z0-9_:]+$")
+list(TRANSFORM linked REPLACE "^\\$<LINK_ONLY:([A-Za-z0-9_:]+)>$" "\\1")
+list(FILTER linked EXCLUDE REGEX "^cgx_|^nlohmann_json::|[^A-Za-z0-9_:]")
 set(CGX_STATIC_LIBRARIES ${linked})
 set(CGX_STATIC_DEPENDENCIES "")
 set(CGX_PC_REQUIRES_PRIVATE "")

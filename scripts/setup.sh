@@ -64,6 +64,8 @@ build() {
 
 install_package() {
   changed build/.package lib include bindings cmake pyproject.toml CMakeLists.txt || return 0
-  run "pip install cgx" "$venv/bin/pip" install --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=build/wheel .
+  rm -rf build/dist
+  run "pip wheel" "$venv/bin/pip" wheel --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build/wheel --wheel-dir build/dist .
+  run "pip install cgx" "$venv/bin/pip" install --disable-pip-version-check --no-deps --force-reinstall build/dist/cgx-*.whl
   touch build/.package
 }

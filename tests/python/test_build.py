@@ -53,7 +53,7 @@ def test_a_module_for_another_pytorch_is_not_loaded(monkeypatch, tmp_path, capsy
     monkeypatch.setattr(_build, "build", lambda out, library: (out.parent.mkdir(parents=True), out.write_text("built")))
     found = _build.find(Path("libcgx.so"))
     assert found.read_text() == "built"
-    assert "prebuilt module is for torch1.0-abi0-none-0" in capsys.readouterr().err
+    assert "was built for PyTorch 1.0 (none)" in capsys.readouterr().err
 
 
 def test_a_broken_module_is_an_error_that_says_what_to_delete(monkeypatch, tmp_path):

@@ -10,10 +10,14 @@ by ``ddp_hook``, by ``Options(codec=...)`` in ``pg_options=``, or by CGX_CODEC i
 what was compressed, what was not, and why.
 """
 
-from ._backend import backend_of, policy, register, stats, tune
-from ._hook import DdpHook, ddp_hook, make_hook
-from ._options import Options
-from ._policy import Parameter, Policy
+from . import _require
+
+_require.check()
+
+from ._backend import backend_of, policy, register, stats, tune  # noqa: E402
+from ._hook import DdpHook, ddp_hook, make_hook  # noqa: E402
+from ._options import Options  # noqa: E402
+from ._policy import Parameter, Policy  # noqa: E402
 
 __all__ = [
     "DdpHook",

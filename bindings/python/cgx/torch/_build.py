@@ -67,9 +67,34 @@ def _compiler() -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise BuildError(
-        f"cgx.torch has to be compiled for this PyTorch, and there is no C++ compiler ({', '.join(wanted)}): "
-        "install one (Debian: apt-get install g++), or set CXX"
+    raise BuildError(f"{_why_compile()}, and there is no C++ compiler ({', '.join(wanted)}). {_remedies()}")
+
+
+def _prebuilt() -> list[str]:
+    """The keys of the modules in this package."""
+    directory = _HERE / "prebuilt"
+    return sorted(path.name for path in directory.glob("torch*")) if directory.is_dir() else []
+
+
+def _name_of(built: str) -> str:
+    """For people: "PyTorch 2.15.0 (cpython-311)" of a key."""
+    words = built.removeprefix("torch").split("-abi")
+    tag = words[1].split("-", 1)[1].rsplit("-", 1)[0] if "-" in words[-1] else ""
+    return f"PyTorch {words[0]} ({tag})"
+
+
+def _why_compile() -> str:
+    built = ", ".join(_name_of(one) for one in _prebuilt())
+    been = f"was built for {built}" if built else "was built without PyTorch"
+    return f"This cgx {been} and this is {_name_of(key())}: cgx.torch has to be compiled for it, once"
+
+
+def _remedies() -> str:
+    versions = sorted({one.removeprefix("torch").split("-abi")[0].split("+")[0] for one in _prebuilt()})
+    same = f"; or have the PyTorch it was built for (pip install torch=={versions[-1]})" if versions else ""
+    return (
+        "Install a compiler (Debian: apt-get install g++ python3-dev), or name one in CXX, and import cgx.torch again"
+        f"{same}; or build cgx again beside this PyTorch (in its sources: pip install --no-build-isolation .)"
     )
 
 
@@ -88,6 +113,9 @@ def build(out: Path, library: Path) -> None:
     from torch.utils import cpp_extension
 
     compiler = _compiler()
+    headers = Path(sysconfig.get_paths()["include"])
+    if not (headers / "Python.h").is_file():
+        raise BuildError(f"{_why_compile()}, and {headers} has no Python.h. {_remedies()}")
     includes = [f"-I{include_directory()}", f"-I{source_directory()}"]
     # System includes: warnings in PyTorch's headers are not the user's.
     for path in [*cpp_extension.include_paths(), sysconfig.get_paths()["include"]]:
@@ -135,7 +163,8 @@ def _built_now(wanted: str, library: Path) -> Path:
     try:
         with _locked(cache / f"{wanted}.lock"):
             if not built.is_file():
-                print(f"cgx.torch: compiling for PyTorch, once, into {built.parent} ...", file=sys.stderr, flush=True)
+                said = f"{_why_compile()}. Compiling into {built.parent} (a minute or two) ..."
+                print(said, file=sys.stderr, flush=True)
                 build(built, library)
     except OSError as error:
         raise BuildError(
@@ -147,12 +176,9 @@ def _built_now(wanted: str, library: Path) -> Path:
 def find(library: Path) -> Path:
     """The module for this PyTorch: prebuilt in the package, from the cache, or compiled now."""
     wanted = key()
-    prebuilt = _HERE / "prebuilt"
-    if (prebuilt / wanted / f"{_MODULE}.so").is_file():
-        return prebuilt / wanted / f"{_MODULE}.so"
-    others = [path.name for path in prebuilt.glob("torch*")] if prebuilt.is_dir() else []
-    if others and not (cache_directory() / wanted / f"{_MODULE}.so").is_file():
-        print(f"cgx.torch: the prebuilt module is for {others[0]}, this is {wanted}", file=sys.stderr)
+    prebuilt = _HERE / "prebuilt" / wanted / f"{_MODULE}.so"
+    if prebuilt.is_file():
+        return prebuilt
     return _built_now(wanted, library)
 
 
