@@ -2,10 +2,12 @@
 #include "process_group.h"
 
 #include <torch/csrc/utils/pybind.h>
+#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "error.h"
+#include "profiled.h"
 
 namespace cgx_torch {
 namespace {
@@ -32,6 +34,8 @@ bool cgx_dtype_of(at::ScalarType type, cgx_dtype* dtype) {
 bool is_compressible(at::ScalarType type) {
   return type == at::kFloat || type == at::kHalf || type == at::kBFloat16;
 }
+
+bool is_floating(at::ScalarType type) { return is_compressible(type) || type == at::kDouble; }
 
 bool is_sum_or_average(const c10d::ReduceOp& op) {
   return op == c10d::ReduceOp::SUM || op == c10d::ReduceOp::AVG;
@@ -79,6 +83,7 @@ ProcessGroupCgx::ProcessGroupCgx(c10::intrusive_ptr<c10d::Store> store, int rank
   options_->timeout = timeout;
   if (!options_->codec.empty()) {
     codec_ = make_codec(options_->codec);
+    lossless_ = options_->codec == "none";
     connect();
   }
 }
@@ -164,21 +169,14 @@ void ProcessGroupCgx::setTimeout(std::chrono::milliseconds timeout) {
   inner_->setTimeout(timeout);
 }
 
-Reason ProcessGroupCgx::reason_to_delegate(const Tensors& tensors, const c10d::ReduceOp& op) const {
-  if (codec_ == nullptr) {
-    return Reason::kNotAsked;
-  }
-  if (tensors.size() != 1) {
-    return Reason::kCoalesced;
-  }
-  const at::Tensor& tensor = tensors[0];
+Reason ProcessGroupCgx::reason_to_delegate(const at::Tensor& tensor, const c10d::ReduceOp& op) const {
   if (!tensor.device().is_cpu()) {
     return Reason::kNotCpu;
   }
   if (tensor.layout() != at::kStrided) {
     return Reason::kSparse;
   }
-  if (!is_compressible(tensor.scalar_type())) {
+  if (!(lossless_ ? is_floating(tensor.scalar_type()) : is_compressible(tensor.scalar_type()))) {
     return Reason::kNotFloat;
   }
   if (!is_sum_or_average(op)) {
@@ -194,6 +192,19 @@ Reason ProcessGroupCgx::reason_to_delegate(const Tensors& tensors, const c10d::R
     return Reason::kOneDimensional;
   }
   return Reason::kCount;
+}
+
+Reason ProcessGroupCgx::reason_to_delegate(const Tensors& tensors, const c10d::ReduceOp& op) const {
+  if (codec_ == nullptr) {
+    return Reason::kNotAsked;
+  }
+  if (tensors.empty()) {
+    return Reason::kSmall;
+  }
+  // Tensors of one call go one way: all are compressed, or none is.
+  const Reason first = reason_to_delegate(tensors[0], op);
+  const auto differs = [&](const at::Tensor& tensor) { return reason_to_delegate(tensor, op) != first; };
+  return std::any_of(tensors.begin(), tensors.end(), differs) ? Reason::kCoalesced : first;
 }
 
 void ProcessGroupCgx::count_delegated(Reason reason, const Tensors& tensors) {
@@ -212,11 +223,25 @@ WorkPtr ProcessGroupCgx::allreduce(Tensors& tensors, const c10d::AllreduceOption
   const Reason reason = reason_to_delegate(tensors, opts.reduceOp);
   if (reason != Reason::kCount) {
     count_delegated(reason, tensors);
-    return inner_->allreduce(tensors, opts);
+    return profiled(getRank(), c10d::OpType::ALLREDUCE, "cgx:all_reduce", tensors,
+                    [&] { return inner_->allreduce(tensors, opts); });
   }
   cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
   args.codec = codec_.get();
-  return submit(tensors[0], args, opts.reduceOp, opts.timeout);
+  return submit(tensors, args, opts.reduceOp, opts.timeout);
+}
+
+WorkPtr ProcessGroupCgx::allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCoalescedOptions& opts) {
+  check_open();
+  const Reason reason = reason_to_delegate(tensors, opts.reduceOp);
+  if (reason != Reason::kCount) {
+    count_delegated(reason, tensors);
+    return profiled(getRank(), c10d::OpType::ALLREDUCE_COALESCED, "cgx:all_reduce", tensors,
+                    [&] { return inner_->allreduce_coalesced(tensors, opts); });
+  }
+  cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
+  args.codec = codec_.get();
+  return submit(tensors, args, opts.reduceOp, opts.timeout);
 }
 
 WorkPtr ProcessGroupCgx::allreduce_layout(const at::Tensor& tensor, const Layout& layout,
@@ -230,28 +255,30 @@ WorkPtr ProcessGroupCgx::allreduce_layout(const at::Tensor& tensor, const Layout
   cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
   args.segments = layout.segments().data();
   args.segment_count = layout.segments().size();
-  return submit(tensor, args, op, timeout);
+  return submit({tensor}, args, op, timeout);
 }
 
-WorkPtr ProcessGroupCgx::submit(const at::Tensor& tensor, cgx_allreduce_args args, const c10d::ReduceOp& op,
+WorkPtr ProcessGroupCgx::submit(const Tensors& tensors, cgx_allreduce_args args, const c10d::ReduceOp& op,
                                 std::chrono::milliseconds timeout) {
-  TORCH_CHECK_VALUE(cgx_dtype_of(tensor.scalar_type(), &args.dtype), "cgx: no layout for dtype ",
-                    tensor.scalar_type());
-  args.input = tensor.data_ptr();
-  args.output = tensor.data_ptr();
-  args.count = static_cast<uint64_t>(tensor.numel());
   args.op = op == c10d::ReduceOp::AVG ? CGX_AVG : CGX_SUM;
   args.timeout_ms = timeout == c10d::kUnsetTimeout ? 0 : std::max<int64_t>(timeout.count(), 1);
   const auto communicator = connected();
-  auto work = c10::make_intrusive<CgxWork>(getRank(), ++sequence_, Tensors{tensor}, completions_);
-  auto user = std::make_unique<c10::intrusive_ptr<CgxWork>>(work);
-  try {
-    communicator->allreduce(args, &CgxWork::on_done, user.get());
-  } catch (const c10::DistBackendError&) {
-    failed_ = true;
-    throw;
+  auto work = c10::make_intrusive<CgxWork>(getRank(), ++sequence_, tensors, completions_);
+  for (const at::Tensor& tensor : tensors) {
+    TORCH_CHECK_VALUE(cgx_dtype_of(tensor.scalar_type(), &args.dtype), "cgx: no layout for dtype ",
+                      tensor.scalar_type());
+    args.input = tensor.data_ptr();
+    args.output = tensor.data_ptr();
+    args.count = static_cast<uint64_t>(tensor.numel());
+    auto user = std::make_unique<c10::intrusive_ptr<CgxWork>>(work);
+    try {
+      communicator->allreduce(args, &CgxWork::on_done, user.get());
+    } catch (const c10::DistBackendError&) {
+      failed_ = true;
+      throw;
+    }
+    user.release();
   }
-  user.release();
   return work;
 }
 

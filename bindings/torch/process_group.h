@@ -26,7 +26,8 @@ struct CgxOptions : c10d::Backend::Options {
   CgxOptions() : c10d::Backend::Options("cgx") {}
   c10::intrusive_ptr<c10d::Backend::Options> clone() const { return c10::make_intrusive<CgxOptions>(*this); }
 
-  std::string codec;  // of plain all_reduce; empty: never compressed
+  // Of plain all_reduce. Empty: it goes to the inner backend; "none": uncompressed, by cgx.
+  std::string codec;
   int64_t min_elements = 1024;
   bool compress_1d = false;
   CommunicatorOptions communicator;
@@ -83,10 +84,10 @@ class ProcessGroupCgx final : public c10d::Backend {
   void setTimeout(std::chrono::milliseconds timeout) override;
 
   WorkPtr allreduce(Tensors& tensors, const c10d::AllreduceOptions& opts) override;
+  WorkPtr allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCoalescedOptions& opts) override;
 
   // Everything below goes to the inner backend.
   WorkPtr allreduce_sparse(Tensors& tensors, const c10d::AllreduceOptions& opts) override;
-  WorkPtr allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCoalescedOptions& opts) override;
   WorkPtr broadcast(Tensors& tensors, const c10d::BroadcastOptions& opts) override;
   WorkPtr reduce(Tensors& tensors, const c10d::ReduceOptions& opts) override;
   WorkPtr allgather(std::vector<Tensors>& outputs, Tensors& inputs,
@@ -121,10 +122,13 @@ class ProcessGroupCgx final : public c10d::Backend {
   void enableCollectivesTiming() override;
 
  private:
+  // kCount: none.
   Reason reason_to_delegate(const Tensors& tensors, const c10d::ReduceOp& op) const;
+  Reason reason_to_delegate(const at::Tensor& tensor, const c10d::ReduceOp& op) const;
   void count_delegated(Reason reason, const Tensors& tensors);
   void check_open() const;
-  WorkPtr submit(const at::Tensor& tensor, cgx_allreduce_args args, const c10d::ReduceOp& op,
+  // One collective a tensor, one work for all.
+  WorkPtr submit(const Tensors& tensors, cgx_allreduce_args args, const c10d::ReduceOp& op,
                  std::chrono::milliseconds timeout);
 
   const c10::intrusive_ptr<c10d::Store> store_;
@@ -132,6 +136,7 @@ class ProcessGroupCgx final : public c10d::Backend {
   c10::intrusive_ptr<c10d::Backend> inner_;  // set once; not const, so that the destructor can drop it
   const std::shared_ptr<Completions> completions_ = std::make_shared<Completions>();
   CodecPtr codec_;  // of plain all_reduce, or null
+  bool lossless_ = false;
   std::atomic<uint64_t> sequence_{0};
   std::atomic<uint32_t> next_tensor_id_{1};  // 0 is plain all_reduce's
   std::atomic<bool> failed_{false};

@@ -14,7 +14,8 @@ CgxWork::CgxWork(int rank, uint64_t sequence, std::vector<at::Tensor> tensors,
       sequence_(sequence),
       tensors_(std::move(tensors)),
       completions_(std::move(completions)),
-      future_(c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()))) {}
+      future_(c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()))),
+      pending_(tensors_.size()) {}
 
 bool CgxWork::wait(std::chrono::milliseconds timeout) {
   {
@@ -47,11 +48,22 @@ uint64_t CgxWork::getSequencenumber() const { return sequence_; }
 
 void CgxWork::on_done(void* user, cgx_status status, const char* error) {
   const std::unique_ptr<c10::intrusive_ptr<CgxWork>> owned(static_cast<c10::intrusive_ptr<CgxWork>*>(user));
-  c10::intrusive_ptr<CgxWork> work = std::move(*owned);
-  std::exception_ptr failure = status == CGX_OK ? nullptr : make_error(status, error == nullptr ? "" : error);
-  work->finish(failure);
-  const std::shared_ptr<Completions> completions = work->completions_;
-  completions->post([work = std::move(work), failure] { work->complete_future(failure); });
+  (*owned)->one_ended(status == CGX_OK ? nullptr : make_error(status, error == nullptr ? "" : error));
+}
+
+void CgxWork::one_ended(const std::exception_ptr& error) {
+  std::exception_ptr failure;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    first_failure_ = first_failure_ ? first_failure_ : error;
+    if (--pending_ > 0) {
+      return;
+    }
+    failure = first_failure_;
+  }
+  finish(failure);
+  auto self = c10::intrusive_ptr<CgxWork>::reclaim_copy(this);
+  completions_->post([self, failure] { self->complete_future(failure); });
 }
 
 void CgxWork::complete_future(std::exception_ptr error) {

@@ -29,7 +29,8 @@ def _reasons(rank, size):
     dist.all_reduce(torch.rand(50, 50), op=dist.ReduceOp.MAX)
     dist.all_reduce(torch.rand(50, 50).t())
     dist.all_reduce(torch.eye(50).to_sparse())
-    dist.all_reduce_coalesced([torch.rand(50, 50)])
+    dist.all_reduce_coalesced([torch.rand(50, 50), torch.rand(5, 5)])
+    dist.all_reduce_coalesced([torch.rand(5, 5), torch.rand(6, 6)])
     stats = cgx.torch.stats()
     dist.destroy_process_group()
     return stats
@@ -40,7 +41,7 @@ def test_statistics_say_what_was_compressed_and_why_the_rest_was_not():
         assert stats["codec"].startswith("maxmin:bits=8")
         assert stats["compressed"]["elements_compressed"] == 2500
         assert {reason: row["calls"] for reason, row in stats["delegated"].items()} == {
-            "small": 1,
+            "small": 2,
             "one_dimensional": 1,
             "not_float": 2,
             "other_reduction": 1,
@@ -97,6 +98,61 @@ def test_auto_measures_once_and_stays_within_the_error():
         assert error <= 0.2
         policies.append((lazily, again))
     assert policies[0] == policies[1]
+
+
+def _coalesced(rank, size):
+    ranks.init("cgx", cgx.torch.Options(codec="maxmin:bits=8"))
+    tensors = [torch.rand(50, 50 + i, generator=torch.Generator().manual_seed(rank + 10 * i)) for i in range(3)]
+    exact = [
+        sum(torch.rand(50, 50 + i, generator=torch.Generator().manual_seed(r + 10 * i)) for r in range(size))
+        for i in range(3)
+    ]
+    results = dist.all_reduce_coalesced(tensors, async_op=True).wait()
+    stats = cgx.torch.stats()
+    dist.destroy_process_group()
+    assert all(a is b or torch.equal(a, b) for a, b in zip(results, tensors, strict=True))
+    return max((a - b).abs().max().item() for a, b in zip(tensors, exact, strict=True)), stats
+
+
+def test_coalesced_tensors_are_compressed_each():
+    for error, stats in ranks.run(2, _coalesced):
+        assert error <= _BOUND + 1e-6
+        assert stats["compressed"]["collectives"] == 3
+        assert stats["compressed"]["elements_compressed"] == 50 * (50 + 51 + 52)
+        assert stats["delegated"] == {}
+
+
+def _uncompressed(rank, size):
+    ranks.init("cgx", cgx.torch.Options(codec="none", min_elements=0, compress_1d=True))
+    gloo = dist.new_group(backend="gloo")
+    equal = []
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        # Small whole numbers: their sums are exact in every order and every type.
+        tensor = torch.randint(-8, 8, (3001,), generator=torch.Generator().manual_seed(rank)).to(dtype)
+        ours, theirs = tensor.clone(), tensor.clone()
+        dist.all_reduce(ours)
+        dist.all_reduce(theirs, group=gloo)
+        equal.append(torch.equal(ours, theirs))
+    dist.all_reduce(torch.ones(5, dtype=torch.int64))
+    dist.all_reduce(torch.ones(5), op=dist.ReduceOp.MAX)
+    sequence = cgx.torch.backend_of()._get_sequence_number_for_group()
+    stats = cgx.torch.stats()
+    dist.destroy_process_group()
+    return equal, sequence, stats
+
+
+def test_codec_none_runs_floats_through_our_own_collectives():
+    for equal, sequence, stats in ranks.run(2, _uncompressed):
+        assert equal == [True] * 4
+        assert sequence == 6  # ours and Gloo's together: DETAIL compares it over the ranks
+        assert stats["codec"] == "none"
+        assert stats["compressed"]["collectives"] == 4
+        assert stats["compressed"]["elements_compressed"] == 0
+        assert stats["compressed"]["wire_bytes"] > 0
+        assert {reason: row["calls"] for reason, row in stats["delegated"].items()} == {
+            "not_float": 1,
+            "other_reduction": 1,
+        }
 
 
 def _environment(rank, size):

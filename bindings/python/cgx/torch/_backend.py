@@ -76,8 +76,9 @@ def stats(group: dist.ProcessGroup | None = None) -> dict[str, Any]:
     "codec": of plain all_reduce, or None. "compressed": totals of the collectives that cgx ran (cgx_stats in cgx.h, by
     name, and "transport"), or None where it ran none; in it "elements_compressed", "elements_raw" (asked for raw),
     "elements_too_small" and "elements_not_float" add up to "elements"; "wire_bytes" were sent where "raw_bytes" would
-    have been. "delegated": calls and elements of all_reduce that went to Gloo, by reason. "parameters": one
-    entry for each parameter under a ``ddp_hook``: name, shape, spec (None: raw) and reason.
+    have been. "delegated": calls and elements of all_reduce that went to Gloo, by reason ("coalesced": several tensors
+    in one call that differ in it). "parameters": one entry for each parameter under a ``ddp_hook``: name, shape, spec
+    (None: raw) and reason.
     """
     from ._hook import hooks_of
 

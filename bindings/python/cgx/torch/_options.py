@@ -14,7 +14,8 @@ _MAX_THREADS = 256
 class Options(RawOptions):
     """Options of a "cgx" process group, for ``pg_options=``. Equal on all its ranks.
 
-    codec: the spec for plain ``all_reduce``; None: nothing is compressed (``ddp_hook`` has its own policy).
+    codec: the spec for plain ``all_reduce``. None: it goes to Gloo (``ddp_hook`` has its own policy). "none": cgx's own
+        collectives, uncompressed, for floats of any size that the two options below let through.
         Error feedback ("+ef") is refused here: a plain all_reduce does not say which tensor it carries.
     min_elements: smaller tensors go uncompressed.
     compress_1d: also compress 1-D tensors. Off: they are biases and norms, and what averages of losses and
@@ -84,7 +85,7 @@ def _plain_codec(spec: str | None) -> str:
             f"codec {spec!r}: error feedback needs to know which tensor is reduced, which a plain all_reduce "
             "does not say; use cgx.torch.ddp_hook"
         )
-    return "" if canonical == "none" else canonical
+    return canonical
 
 
 def _number(name: str, default: int) -> int:
