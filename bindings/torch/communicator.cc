@@ -150,15 +150,22 @@ void Communicator::tune() {
   check(cgx_comm_tune(comm_));
 }
 
-std::string Communicator::policy() {
+// `get` copies its text as cgx_comm_policy() does.
+std::string Communicator::text_from(TextFunction get) {
   const std::lock_guard<std::mutex> lock(mutex_);
   uint64_t bytes = 0;
-  check(cgx_comm_policy(comm_, nullptr, 0, &bytes));
+  check(get(comm_, nullptr, 0, &bytes));
   std::string text(bytes, '\0');
-  check(cgx_comm_policy(comm_, text.data(), bytes, &bytes));
+  check(get(comm_, text.data(), bytes, &bytes));
   text.pop_back();  // the terminating 0
   return text;
 }
+
+std::string Communicator::policy() { return text_from(cgx_comm_policy); }
+
+void Communicator::observe(uint32_t every) { check(cgx_comm_observe(comm_, every)); }
+
+std::string Communicator::table() { return text_from(cgx_comm_table); }
 
 cgx_stats Communicator::stats() const {
   cgx_stats stats = CGX_STATS_INIT;

@@ -40,11 +40,17 @@ class Communicator {
   // Collective.
   void tune();
   std::string policy();
+  // As cgx_comm_observe() and cgx_comm_table().
+  void observe(uint32_t every);
+  std::string table();
   std::string transport() const;
   void reset_residuals();
   double residual_norm(uint32_t tensor_id);
 
  private:
+  using TextFunction = cgx_status (*)(const cgx_comm*, char*, uint64_t, uint64_t*);
+  std::string text_from(TextFunction get);
+
   std::mutex mutex_;  // one call at a time: cgx.h
   cgx_store* store_ = nullptr;
   cgx_comm* comm_ = nullptr;

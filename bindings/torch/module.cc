@@ -109,6 +109,11 @@ void bind_group(py::module_& module) {
           "tune", [](ProcessGroupCgx& group) { group.connected()->tune(); }, ReleaseGil())
       .def(
           "policy", [](ProcessGroupCgx& group) { return group.connected()->policy(); }, ReleaseGil())
+      .def(
+          "observe", [](ProcessGroupCgx& group, uint32_t every) { group.connected()->observe(every); },
+          ReleaseGil())
+      .def(
+          "table", [](ProcessGroupCgx& group) { return group.connected()->table(); }, ReleaseGil())
       .def("communicator_stats", &communicator_stats)
       .def("delegated", &delegated)
       .def_property_readonly("cgx_options", &ProcessGroupCgx::options)

@@ -315,6 +315,16 @@ typedef struct cgx_stats {
 /* Totals since the communicator was made. The greeting of 256 bytes with which a collective begins, and which finds
  * calls that differ, is in none of them. Any thread. */
 CGX_API cgx_status cgx_comm_stats(const cgx_comm* comm, cgx_stats* stats);
+/* From now on counts and times are kept for each tensor, and every `every`-th collective of a layout measures, in a pass
+ * of its own, what encoding lost; 0: no more. The default is CGX_STATS, else 0. Any thread. */
+CGX_API cgx_status cgx_comm_observe(cgx_comm* comm, uint32_t every);
+/* What became of each tensor (by its tensor_id) in this rank's collectives that ended well, as a JSON array of objects.
+ * Of all collectives: codec, calls, elements (of one call), raw_bytes, wire_bytes, ratio. Of the `observed` ones: saturated,
+ * non_finite, encode_seconds, decode_seconds, wait_seconds; and of the measured ones nmse and cosine of what this rank
+ * sent of its own elements against them, over `compared` elements (null where nothing was measured; with error feedback
+ * what is sent holds the residual too, and differs by it). residual_norm as cgx_comm_residual_norm(). The text is copied
+ * as by cgx_comm_policy(). No work may be outstanding. */
+CGX_API cgx_status cgx_comm_table(const cgx_comm* comm, char* text, uint64_t capacity, uint64_t* bytes);
 /* Drops all residuals of error feedback (of all tensors). No work may be outstanding. */
 CGX_API cgx_status cgx_comm_reset_residuals(cgx_comm* comm);
 /* The L2 norm of a tensor's residual (contribution and owned sums together); 0 for an unknown tensor. No work may be

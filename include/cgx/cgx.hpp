@@ -326,6 +326,15 @@ class Communicator {
     detail::check(cgx_comm_policy(get(), text.data(), text.size(), &bytes));
     return text.data();
   }
+  // See cgx_comm_observe() and cgx_comm_table().
+  void observe(uint32_t every) { detail::check(cgx_comm_observe(get(), every)); }
+  std::string table() const {
+    uint64_t bytes = 0;
+    detail::check(cgx_comm_table(get(), nullptr, 0, &bytes));
+    std::vector<char> text(bytes);
+    detail::check(cgx_comm_table(get(), text.data(), text.size(), &bytes));
+    return text.data();
+  }
 
   void allreduce(const Args& args) {
     std::vector<cgx_segment> segments;

@@ -8,6 +8,7 @@
 #include "cgx/cgx.h"
 #include "comm/agreement.h"
 #include "comm/policy_text.h"
+#include "comm/table_text.h"
 #include "plan/select.h"
 #include "transport/transport_list.h"
 
@@ -50,25 +51,6 @@ uint64_t hash_of(const std::string& text) {
   return hash;
 }
 
-void add(RunStats& total, const RunStats& one) {
-  total.counts.elements += one.counts.elements;
-  total.counts.saturated += one.counts.saturated;
-  total.counts.non_finite += one.counts.non_finite;
-  total.raw_bytes += one.raw_bytes;
-  total.wire_bytes += one.wire_bytes;
-  total.encode_seconds += one.encode_seconds;
-  total.decode_seconds += one.decode_seconds;
-  total.wait_seconds += one.wait_seconds;
-}
-
-void add(Accounting& total, const Accounting& one) {
-  total.elements += one.elements;
-  total.compressed += one.compressed;
-  total.raw += one.raw;
-  total.too_small += one.too_small;
-  total.not_float += one.not_float;
-}
-
 }  // namespace
 
 Status check_config(const CommunicatorConfig& c) {
@@ -109,6 +91,13 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   if (config.size > 1) {
     CGX_ASSIGN_OR_RETURN(lineage.heir, config.store->make_heir());
   }
+  set_log_rank(config.rank);
+  log_version(fmt::format("cgx {}", cgx_version_string()));
+  Observer::Settings seen;
+  seen.rank = config.rank;
+  seen.size = config.size;
+  seen.job = config.job;
+  CGX_ASSIGN_OR_RETURN(seen, Observer::from_environment(std::move(seen)));
   CGX_ASSIGN_OR_RETURN(const Algorithm* algorithm, named_algorithm(config.algorithm));
   const Card card{config.size,      CGX_VERSION,
                   config.transport, config.algorithm,
@@ -129,6 +118,8 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
       config.job, transport->name());
   std::unique_ptr<Communicator> made(
       new Communicator(std::move(config), algorithm, std::move(transport), std::move(lineage)));
+  seen.transport = made->transport_name();
+  made->observer_ = std::make_unique<Observer>(std::move(seen));
   const CommunicatorConfig& kept = made->config_;
   if (!kept.policy.empty()) {
     CGX_ASSIGN_OR_RETURN(Profile profile, read_policy(kept.policy, kept.size, made->transport_name()));
@@ -223,22 +214,18 @@ Hello Communicator::make_hello(const AllreduceCall& call, const CachedPlan& plan
 }
 
 Status Communicator::execute(const AllreduceCall& call) {
+  set_log_rank(config_.rank);
   RunStats run_stats;
-  Accounting accounting;
-  Status status = find_and_execute(call, &run_stats, &accounting);
-  const std::lock_guard lock(mutex_);
-  add(stats_.run, run_stats);
-  if (!status.ok()) {
-    ++stats_.failed;
-    return status;
-  }
-  ++stats_.collectives;
-  add(stats_.accounting, accounting);
-  return Status();
+  const CachedPlan* plan = nullptr;
+  const uint64_t operation = operation_;
+  const int64_t begin_ns = trace_now_ns();
+  Status status = find_and_execute(call, &run_stats, &plan);
+  observer_->ended({plan, &run_stats, &status, operation, begin_ns, trace_now_ns()});
+  return status;
 }
 
 Status Communicator::find_and_execute(const AllreduceCall& call, RunStats* run_stats,
-                                      Accounting* accounting) {
+                                      const CachedPlan** plan) {
   {
     const std::lock_guard lock(mutex_);
     if (aborted_) return error(Code::kAborted, "{}", failure_.message());
@@ -249,9 +236,8 @@ Status Communicator::find_and_execute(const AllreduceCall& call, RunStats* run_s
     CGX_RETURN_IF_ERROR(
         measure_profile(call.layout.fingerprint(), call.layout.describe(), timeout_ms, /*for_all=*/false));
   }
-  const CachedPlan* plan = plans_.find(call.layout);
-  *accounting = plan->accounting;
-  return execute_plan(call, *plan, run_stats);
+  *plan = plans_.find(call.layout);
+  return execute_plan(call, **plan, run_stats);
 }
 
 Status Communicator::measure_profile(uint64_t why, const std::string& words, int64_t timeout_ms,
@@ -319,6 +305,8 @@ Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& p
   args.workspace = &workspace_;
   args.parallel = parallel_.get();
   args.stats = run_stats;
+  args.notes = observer_->notes(plan);
+  args.trace = observer_->trace();
   Status status = run(args);
   if (status.ok()) status = transport.verify();
   if (!status.ok()) return fail(std::move(status));
@@ -364,14 +352,14 @@ void Communicator::abort(const std::string& reason) {
   transport_->abort(status);
 }
 
-CommunicatorStats Communicator::stats() const {
-  const std::lock_guard lock(mutex_);
-  return stats_;
-}
-
 Status Communicator::require_idle(const char* what) const {
   if (unfinished_ == 0) return Status();
   return error(Code::kInvalidArgument, "{} while work is outstanding: wait for it first", what);
+}
+
+Result<std::string> Communicator::table() const {
+  CGX_RETURN_IF_ERROR(require_idle("the table cannot be made"));
+  return table_text(observer_->tensors(), [this](uint32_t tensor) { return feedback_.norm(tensor); });
 }
 
 Status Communicator::reset_residuals() {

@@ -14,10 +14,10 @@
 
 #include "base/status.h"
 #include "codec/layout.h"
-#include "comm/accounting.h"
 #include "comm/error_feedback.h"
 #include "comm/hello.h"
 #include "comm/measure.h"
+#include "comm/observer.h"
 #include "comm/plan_cache.h"
 #include "comm/shrink.h"
 #include "comm/state.h"
@@ -60,13 +60,6 @@ struct AllreduceCall {
   int64_t timeout_ms = 0;  // 0: the communicator's
 };
 
-struct CommunicatorStats {
-  uint64_t collectives = 0;
-  uint64_t failed = 0;
-  Accounting accounting;
-  RunStats run;
-};
-
 class Communicator;
 
 // A communicator of survivors, and the stores that it needs besides those of the failed one.
@@ -101,7 +94,11 @@ class Communicator {
   int rank() const { return config_.rank; }
   int size() const { return config_.size; }
   const char* transport_name() const { return transport_->name(); }
-  CommunicatorStats stats() const;
+  CommunicatorStats stats() const { return observer_->stats(); }
+  // From now on, see Observer::observe(). Any thread.
+  void observe(uint32_t every) { observer_->observe(every); }
+  // What became of each tensor, as JSON: see table_text.h. Not while work is outstanding.
+  Result<std::string> table() const;
   // kInvalidArgument while work is outstanding.
   Status reset_residuals();
   Result<double> residual_norm(uint32_t tensor_id) const;
@@ -125,7 +122,8 @@ class Communicator {
   // What can be refused before anything is sent.
   Status check(const AllreduceCall& call) const;
   Status execute(const AllreduceCall& call);
-  Status find_and_execute(const AllreduceCall& call, RunStats* run_stats, Accounting* accounting);
+  // Sets `plan` once there is one.
+  Status find_and_execute(const AllreduceCall& call, RunStats* run_stats, const CachedPlan** plan);
   Status execute_plan(const AllreduceCall& call, const CachedPlan& plan, RunStats* run_stats);
   // What `why` is for goes into the hello, so that a rank that measures meets only ranks that do.
   Status measure_profile(uint64_t why, const std::string& words, int64_t timeout_ms, bool for_all);
@@ -151,10 +149,11 @@ class Communicator {
   SurvivorStore survivor_store_;
   bool was_shrunk_ = false;
 
-  mutable std::mutex mutex_;  // of the three below
+  std::unique_ptr<Observer> observer_;  // set by create()
+
+  mutable std::mutex mutex_;  // of the two below
   Status failure_;
   bool aborted_ = false;
-  CommunicatorStats stats_;
 
   std::atomic<int> unfinished_{0};  // queued or running operations; a running callback is not one
   std::unique_ptr<Worker> worker_;

@@ -74,6 +74,7 @@ const CachedPlan* PlanCache::find(const Layout& layout) {
   cached.accounting = account(selection.layout);
   cached.plan =
       selection.algorithm->plan({config_.rank, config_.size, selection.layout, selection.slice_bytes});
+  cached.tally = make_tally(cached.plan, selection.layout);
   cached.layout = std::move(selection.layout);
   entries_.push_back(std::move(entry));
   return &cached;

@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "comm/accounting.h"
+#include "comm/ledger.h"
 #include "plan/plan.h"
 #include "plan/select.h"
 
@@ -23,6 +24,7 @@ struct CachedPlan {
   std::string description;   // of the same, for people
   Accounting accounting;
   Plan plan;
+  std::shared_ptr<PlanTally> tally;
 };
 
 class PlanCache {

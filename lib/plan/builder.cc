@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "plan/phases.h"
+
 namespace cgx {
 
 namespace {
@@ -47,6 +49,11 @@ std::vector<int> PlanBuilder::others() const {
   std::vector<int> ranks;
   for (int distance = 1; distance < size(); ++distance) ranks.push_back(after(distance));
   return ranks;
+}
+
+Plan PlanBuilder::take() {
+  name_phases(&plan_);
+  return std::move(plan_);
 }
 
 uint32_t PlanBuilder::make_message(Range range) {

@@ -47,7 +47,7 @@ class PlanBuilder {
   void send(uint32_t message, std::vector<int> peers);
   void release(uint32_t message);
 
-  Plan take() { return std::move(plan_); }
+  Plan take();
 
  private:
   uint32_t make_message(Range range);

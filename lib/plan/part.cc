@@ -118,7 +118,6 @@ Status PartWork::store(const Encoded& encoded, Range tile) {
 // Sums, rounds and stores a tile at a time: the sum never leaves the cache.
 Status PartWork::reduce() {
   if (part_.raw) {
-    const Timer timer(scratch_.stats.decode_seconds);
     reduce_raw();
     return {};
   }
@@ -131,12 +130,9 @@ Status PartWork::reduce() {
     const Range tile{begin, std::min(begin + length, range_.end)};
     const uint64_t count = tile.end - tile.begin;
     float* total = direct ? reinterpret_cast<float*>(y(begin)) : reserve(scratch_.sum, count);
-    {
-      const Timer timer(scratch_.stats.decode_seconds);
-      CGX_RETURN_IF_ERROR(sum(tile, total));
-      if ((into_y || step_.last) && arena_.args.scale != 1) scale_by(total, arena_.args.scale, count);
-      if (into_y && !direct) store_rounded(arena_.dtype, total, count, y(begin));
-    }
+    CGX_RETURN_IF_ERROR(sum(tile, total));
+    if ((into_y || step_.last) && arena_.args.scale != 1) scale_by(total, arena_.args.scale, count);
+    if (into_y && !direct) store_rounded(arena_.dtype, total, count, y(begin));
     if (into_y) continue;
     const Timer timer(scratch_.stats.encode_seconds);
     CGX_RETURN_IF_ERROR(encode_sum(tile, total, made + bytes_before(begin) - bytes_before(range_.begin)));

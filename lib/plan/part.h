@@ -63,6 +63,7 @@ class PartWork {
 
   Status encode();
   Status decode();
+  // Counts the time of encoding in scratch.stats: the rest of what a reduction takes is summing.
   Status reduce();
 
  private:

@@ -53,6 +53,7 @@ struct Step {
 struct Plan {
   std::vector<Message> messages;
   std::vector<Step> steps;
+  std::vector<const char*> phases;  // a word a step, for errors (phases.h)
 };
 
 struct PlanKey {

@@ -1,8 +1,11 @@
 #include "plan/run.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/float_env.h"
+#include "base/trace.h"
+#include "plan/notes.h"
 #include "plan/parallel.h"
 #include "plan/part.h"
 
@@ -15,6 +18,9 @@ constexpr uint64_t kPerThread = 16384;
 
 class Runner {
  public:
+  // Adds the time it lives to a total (null: none), and shows it in the trace.
+  class Span;
+
   explicit Runner(const RunArgs& args)
       : args_(args), layout_(*args.layout), arena_(args), work_(*args.workspace), stats_(*args.stats) {}
 
@@ -29,6 +35,9 @@ class Runner {
   Status send(const Step& step);
   Status receive(const Step& step);
   Status forward(const Step& step);
+  Status encode(const Step& step);
+  Status decode(const Step& step);
+  Status reduce(const Step& step);
 
   // Does `work` for every piece of the step's range, on as many threads as there are and it is worth.
   using Work = Status (PartWork::*)();
@@ -37,8 +46,17 @@ class Runner {
   void add(const RunStats& one, size_t parts);
 
   Wait wait(const Step& step) const { return {args_.timeout_ms, phase(step)}; }
-  const char* phase(const Step& step) const;
+  // What the step's message is for: see phases.h.
+  const char* phase(const Step& step) const {
+    return args_.plan->phases[static_cast<size_t>(&step - args_.plan->steps.data())];
+  }
   Status corrupt(const Step& step, const Status& problem) const;
+
+  void trace(const char* name, const Step& step, int64_t begin_ns, int64_t end_ns) const;
+  // For who asked (args.notes): a piece's share of what its step took, and what its encoding lost.
+  class PieceNote;
+  void note_wait(const Step& step, double seconds);
+  Status note_errors(const Step& step);
 
   const RunArgs& args_;
   const Layout& layout_;
@@ -47,7 +65,97 @@ class Runner {
   RunStats& stats_;
 };
 
+class Runner::Span {
+ public:
+  Span(const Runner& runner, const char* name, const Step& step, double* total)
+      : runner_(runner), name_(name), step_(step), total_(total), begin_ns_(trace_now_ns()) {}
+  Span(const Span&) = delete;
+  Span& operator=(const Span&) = delete;
+  ~Span() {
+    const int64_t end_ns = trace_now_ns();
+    if (total_ != nullptr) *total_ += 1e-9 * static_cast<double>(end_ns - begin_ns_);
+    if (runner_.args_.trace != nullptr) runner_.trace(name_, step_, begin_ns_, end_ns);
+  }
+
+ private:
+  const Runner& runner_;
+  const char* name_;
+  const Step& step_;
+  double* total_;
+  const int64_t begin_ns_;
+};
+
+void Runner::trace(const char* name, const Step& step, int64_t begin_ns, int64_t end_ns) const {
+  TraceSpan span;
+  span.name = name;
+  span.begin_ns = begin_ns;
+  span.end_ns = end_ns;
+  span.operation = args_.key.operation;
+  span.rank = args_.key.rank;
+  span.begin = step.begin;
+  span.end = step.end;
+  if (step.message != kNoMessage) span.bytes = args_.plan->messages[step.message].bytes;
+  if (step.peers.size() == 1) span.peer = step.peers[0];
+  args_.trace->add(span);
+}
+
+class Runner::PieceNote {
+ public:
+  PieceNote(const Runner& runner, const Step& step, size_t segment) : runner_(runner), step_(step) {
+    if (runner.args_.notes == nullptr) return;
+    into_ = &runner.args_.notes->segments[segment];
+    before_ = runner.stats_;
+    begin_ns_ = trace_now_ns();
+  }
+  PieceNote(const PieceNote&) = delete;
+  PieceNote& operator=(const PieceNote&) = delete;
+  ~PieceNote() {
+    if (into_ == nullptr) return;
+    const double seconds = 1e-9 * static_cast<double>(trace_now_ns() - begin_ns_);
+    const RunStats& now = runner_.stats_;
+    SegmentNotes one;
+    one.counts.elements = now.counts.elements - before_.counts.elements;
+    one.counts.saturated = now.counts.saturated - before_.counts.saturated;
+    one.counts.non_finite = now.counts.non_finite - before_.counts.non_finite;
+    one.encode_seconds =
+        step_.op == Op::kEncode ? seconds : std::min(seconds, now.encode_seconds - before_.encode_seconds);
+    one.decode_seconds = seconds - one.encode_seconds;
+    into_->add(one);
+  }
+
+ private:
+  const Runner& runner_;
+  const Step& step_;
+  SegmentNotes* into_ = nullptr;
+  RunStats before_;
+  int64_t begin_ns_ = 0;
+};
+
+// A wait belongs to the tensors of its message, by their elements.
+void Runner::note_wait(const Step& step, double seconds) {
+  layout_.pieces(step.begin, step.end, &work_.pieces);
+  for (const Piece& piece : work_.pieces) {
+    args_.notes->segments[piece.segment].wait_seconds +=
+        seconds * static_cast<double>(piece.end - piece.begin) / static_cast<double>(step.end - step.begin);
+  }
+}
+
+// Of what `step` has just encoded: this rank's own elements, before others are added.
+Status Runner::note_errors(const Step& step) {
+  layout_.pieces(step.begin, step.end, &work_.pieces);
+  for (const Piece& piece : work_.pieces) {
+    const CodecSpec& spec = layout_.segments()[piece.segment].spec;
+    const uint64_t count = piece.end - piece.begin;
+    if (is_raw(spec, arena_.dtype, count)) continue;
+    const uint8_t* block = work_.messages[step.message] + piece.wire_offset;
+    CGX_RETURN_IF_ERROR(compare({&spec, arena_.dtype, arena_.x(piece.begin), block, count}, args_.notes,
+                                &args_.notes->segments[piece.segment]));
+  }
+  return {};
+}
+
 Status Runner::check() const {
+  CGX_CHECK(args_.plan->phases.size() == args_.plan->steps.size());
   CGX_CHECK(args_.residuals.empty() || args_.residuals.size() == layout_.segments().size());
   const bool is_integer = !is_encodable(arena_.dtype) && arena_.dtype != DType::kF64;
   if (is_integer && args_.scale != 1) {
@@ -70,32 +178,31 @@ Status Runner::run() {
   work_.messages.assign(args_.plan->messages.size(), nullptr);
   for (const Step& step : args_.plan->steps) CGX_RETURN_IF_ERROR(execute(step));
   stream_fence();
-  const Timer timer(stats_.wait_seconds);
+  const Span span(*this, "flush", Step{}, &stats_.wait_seconds);
   return args_.transport->flush({args_.timeout_ms, "flush"});
 }
 
 Status Runner::execute(const Step& step) {
   switch (step.op) {
-    case Op::kEncode: {
-      CGX_RETURN_IF_ERROR(acquire(step));
-      const Timer timer(stats_.encode_seconds);
-      return each_part(step, &PartWork::encode);
-    }
+    case Op::kEncode:
+      return encode(step);
     case Op::kSend:
       return send(step);
     case Op::kPost:
       return args_.transport->post(step.peers[0], args_.plan->messages[step.message].bytes);
-    case Op::kReceive:
-      return receive(step);
+    case Op::kReceive: {
+      const double waited_before = stats_.wait_seconds;
+      CGX_RETURN_IF_ERROR(receive(step));
+      if (args_.notes != nullptr) note_wait(step, stats_.wait_seconds - waited_before);
+      return {};
+    }
     case Op::kReduceEncode:
       CGX_RETURN_IF_ERROR(acquire(step));
-      return each_part(step, &PartWork::reduce);
+      return reduce(step);
     case Op::kReduce:
-      return each_part(step, &PartWork::reduce);
-    case Op::kDecode: {
-      const Timer timer(stats_.decode_seconds);
-      return each_part(step, &PartWork::decode);
-    }
+      return reduce(step);
+    case Op::kDecode:
+      return decode(step);
     case Op::kForward:
       return forward(step);
     case Op::kRelease:
@@ -105,21 +212,35 @@ Status Runner::execute(const Step& step) {
   return error(Code::kInternal, "there is no step {}", static_cast<int>(step.op));
 }
 
-// What a message that a step fills or receives is for: to be summed by its owner, or a result.
-const char* Runner::phase(const Step& step) const {
-  const Step* end = args_.plan->steps.data() + args_.plan->steps.size();
-  if (step.last || step.op == Op::kForward) return "gather";
-  for (const Step* use = &step + 1; use != end; ++use) {
-    if (use->op == Op::kDecode && use->message == step.message) return "gather";
-    if (use->op == Op::kRelease && use->message == step.message) break;
-    if (std::find(use->inputs.begin(), use->inputs.end(), step.message) == use->inputs.end()) continue;
-    return use->op == Op::kReduceEncode ? "scatter" : "gather";
+Status Runner::encode(const Step& step) {
+  CGX_RETURN_IF_ERROR(acquire(step));
+  {
+    const Span span(*this, "encode", step, &stats_.encode_seconds);
+    CGX_RETURN_IF_ERROR(each_part(step, &PartWork::encode));
   }
-  return "scatter";
+  return args_.notes != nullptr && args_.notes->errors ? note_errors(step) : Status();
+}
+
+Status Runner::decode(const Step& step) {
+  const Span span(*this, "decode", step, &stats_.decode_seconds);
+  return each_part(step, &PartWork::decode);
+}
+
+// Encoding is timed where it is done, a tile at a time; all else is summing.
+Status Runner::reduce(const Step& step) {
+  double seconds = 0;
+  const double encoding_before = stats_.encode_seconds;
+  Status status;
+  {
+    const Span span(*this, "reduce", step, &seconds);
+    status = each_part(step, &PartWork::reduce);
+  }
+  stats_.decode_seconds += std::max(0.0, seconds - (stats_.encode_seconds - encoding_before));
+  return status;
 }
 
 Status Runner::acquire(const Step& step) {
-  const Timer timer(stats_.wait_seconds);
+  const Span span(*this, "wait for memory", step, &stats_.wait_seconds);
   CGX_ASSIGN_OR_RETURN(work_.messages[step.message],
                        args_.transport->acquire(args_.plan->messages[step.message].bytes, wait(step)));
   return {};
@@ -130,11 +251,13 @@ Status Runner::send(const Step& step) {
   stats_.raw_bytes += (message.end - message.begin) * arena_.element_bytes * step.peers.size();
   stats_.wire_bytes += message.bytes * step.peers.size();
   if (arena_.shared) stream_fence();
+  std::optional<Span> span;  // beside the trace nobody asks how long it takes
+  if (args_.trace != nullptr) span.emplace(*this, "send", step, nullptr);
   return args_.transport->send(work_.messages[step.message], message.bytes, step.peers);
 }
 
 Status Runner::receive(const Step& step) {
-  const Timer timer(stats_.wait_seconds);
+  const Span span(*this, "wait", step, &stats_.wait_seconds);
   CGX_ASSIGN_OR_RETURN(
       const uint8_t* message,
       args_.transport->receive(step.peers[0], args_.plan->messages[step.message].bytes, wait(step)));
@@ -158,6 +281,7 @@ Status Runner::each_part(const Step& step, Work work) {
     const uint64_t count = piece.end - piece.begin;
     const bool raw = !keeps && is_raw(segment.spec, arena_.dtype, count);
     const Part part{step, segment, piece, count, raw, residual};
+    const PieceNote note(*this, step, piece.segment);
     if (Status problem = split(part, work); !problem.ok()) {
       Status told = corrupt(step, problem);
       args_.transport->abort(told);
@@ -201,6 +325,8 @@ Status Runner::split(const Part& part, Work work) {
     scratch.status = {};
     const Range range{std::min(cut(i), part.count), std::min(cut(i + 1), part.count)};
     PartWork share(arena_, part, range, scratch);
+    std::optional<Span> span;
+    if (args_.trace != nullptr) span.emplace(*this, "share of a thread", part.step, nullptr);
     if (!range.empty()) scratch.status = (share.*work)();
     stream_fence();
   });
@@ -217,12 +343,11 @@ void Runner::add(const RunStats& one, size_t parts) {
   stats_.counts.saturated += one.counts.saturated;
   stats_.counts.non_finite += one.counts.non_finite;
   stats_.encode_seconds += one.encode_seconds / static_cast<double>(parts);
-  stats_.decode_seconds += one.decode_seconds / static_cast<double>(parts);
 }
 
 Status Runner::forward(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
-  const Timer timer(stats_.encode_seconds);
+  const Span span(*this, "forward", step, &stats_.encode_seconds);
   arena_.copy_in(work_.messages[step.message], work_.messages[step.inputs[0]],
                  args_.plan->messages[step.message].bytes);
   return {};

@@ -27,7 +27,9 @@ struct SegmentResidual {
   float* sum_after = nullptr;
 };
 
-class Parallel;  // parallel.h
+class Parallel;   // parallel.h
+class Trace;      // base/trace.h
+struct RunNotes;  // notes.h
 
 struct RunStats {
   CodecCounts counts;
@@ -68,6 +70,8 @@ struct RunArgs {
   Workspace* workspace = nullptr;
   Parallel* parallel = nullptr;  // null: one thread. The bytes are the same
   RunStats* stats = nullptr;
+  RunNotes* notes = nullptr;  // null: nobody asked
+  Trace* trace = nullptr;     // likewise
 };
 
 // After an error y and the residuals' `after` are undefined, and the transport is failed.

@@ -41,3 +41,24 @@ def test_the_command_prints_the_present_values():
     assert re.search(r"^CGX_THREADS +3 +1 ", "\n".join(shown), re.MULTILINE)
     assert _run("version").stdout.startswith(f"cgx {cgx.version()} (")
     assert _run("nonsense").returncode == 2
+
+
+def _sources() -> str:
+    """All of the library's string literals as they are put together, and Python's."""
+    text = "\n".join(
+        path.read_text() for folder in ("lib", "bindings") for path in (_ROOT / folder).rglob("*.[ch][c]") if path.is_file()
+    )
+    text += "\n".join(path.read_text() for path in (_ROOT / "bindings" / "python").rglob("*.py"))
+    return re.sub(r'"\s*\n\s*"', "", text).replace('\\"', '"')
+
+
+def test_every_message_and_variable_of_the_troubleshooting_page_exists():
+    page = (_ROOT / "docs" / "TROUBLESHOOTING.md").read_text()
+    names = {row["name"] for row in cgx.variables()} | set(re.findall(r"\b(CGX_[A-Z_]+) = \d", (_ROOT / "include/cgx/cgx.h").read_text()))
+    assert {name for name in re.findall(r"\bCGX_[A-Z_0-9]+", page) if name not in names} == set()
+    sources = re.sub(r"\{[^{}]*\}", "…", _sources())
+    quoted = [quote for quote in re.findall(r'"([^"`=]+)"', re.sub(r"`[^`]*`", "", page.replace("\n", " "))) if len(quote) > 12]
+    assert len(quoted) > 15
+    for quote in quoted:
+        for part in quote.split("…"):
+            assert part.strip() in sources, f"nobody says: {part.strip()!r}"

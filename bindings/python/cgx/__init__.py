@@ -8,7 +8,7 @@ This package needs only numpy. It offers the codecs (``cgx.Codec``), the lists o
 from ._codec import Codec, algorithms, codecs
 from ._communicator import Communicator
 from ._library import Error, Status, version
-from ._observe import variables
+from ._observe import Table, variables
 
-__all__ = ["Codec", "Communicator", "Error", "Status", "algorithms", "codecs", "variables", "version"]
+__all__ = ["Codec", "Communicator", "Error", "Status", "Table", "algorithms", "codecs", "variables", "version"]
 __version__ = "0.1.0"

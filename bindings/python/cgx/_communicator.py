@@ -12,6 +12,7 @@ import numpy as np
 
 from ._codec import Codec
 from ._library import AllreduceArgs, Config, Error, Stats, Status, check, load
+from ._observe import Table
 
 _DTYPES = {
     "float32": 0,
@@ -172,12 +173,24 @@ class Communicator:
 
         Written to a file with ``json.dump`` it is a ``policy_file``.
         """
+        text = self._text(load().cgx_comm_policy)
+        return json.loads(text) if text else None
+
+    def observe(self, every: int) -> None:
+        """Counts and times by tensor from now on; every ``every``-th collective of a layout measures errors. 0: off."""
+        check(load().cgx_comm_observe(self._open(), every))
+
+    def table(self) -> Table:
+        """What became of each tensor: a list of dicts that prints as a table (see ``cgx.Table``). No outstanding work."""
+        return Table(json.loads(self._text(load().cgx_comm_table)))
+
+    def _text(self, function: Any) -> bytes:
         size = ctypes.c_uint64()
         with self._lock:
-            check(load().cgx_comm_policy(self._open(), None, 0, ctypes.byref(size)))
+            check(function(self._open(), None, 0, ctypes.byref(size)))
             text = ctypes.create_string_buffer(size.value)
-            check(load().cgx_comm_policy(self._open(), text, size.value, ctypes.byref(size)))
-        return json.loads(text.value) if text.value else None
+            check(function(self._open(), text, size.value, ctypes.byref(size)))
+        return text.value
 
     def abort(self, reason: str = "aborted by the caller") -> None:
         """Fails the communicator here and on its peers. Returns at once."""

@@ -176,6 +176,11 @@ _SIGNATURES = {
         _STATUS,
         [_HANDLE, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)],
     ),
+    "cgx_comm_observe": (_STATUS, [_HANDLE, ctypes.c_uint32]),
+    "cgx_comm_table": (
+        _STATUS,
+        [_HANDLE, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)],
+    ),
     "cgx_allreduce": (_STATUS, [_HANDLE, ctypes.POINTER(AllreduceArgs)]),
     "cgx_comm_stats": (_STATUS, [_HANDLE, ctypes.POINTER(Stats)]),
     "cgx_comm_state_bytes": (_STATUS, [_HANDLE, ctypes.POINTER(ctypes.c_uint64)]),

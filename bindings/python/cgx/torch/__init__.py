@@ -14,7 +14,7 @@ from . import _require
 
 _require.check()
 
-from ._backend import backend_of, policy, register, stats, tune  # noqa: E402
+from ._backend import backend_of, observe, policy, register, stats, table, tune  # noqa: E402
 from ._hook import DdpHook, ddp_hook, make_hook  # noqa: E402
 from ._options import Options  # noqa: E402
 from ._policy import Parameter, Policy  # noqa: E402
@@ -27,9 +27,11 @@ __all__ = [
     "backend_of",
     "ddp_hook",
     "make_hook",
+    "observe",
     "policy",
     "register",
     "stats",
+    "table",
     "tune",
 ]
 

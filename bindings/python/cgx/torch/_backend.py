@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from .._observe import Table
 from ._native import ProcessGroupCgx
 from ._options import Options
 
@@ -68,6 +69,31 @@ def policy(group: dist.ProcessGroup | None = None) -> dict[str, Any] | None:
     backend = backend_of(group)
     text = backend.policy() if backend.communicator_stats() is not None else ""
     return json.loads(text) if text else None
+
+
+def observe(every: int = 1, group: dist.ProcessGroup | None = None) -> None:
+    """Counts and times by tensor from now on; every ``every``-th collective of a layout measures errors. 0: off.
+
+    Collective where the group has not connected yet (a ``ddp_hook`` has).
+    """
+    backend = backend_of(group)
+    backend.connect()
+    backend.observe(every)
+
+
+def table(group: dist.ProcessGroup | None = None) -> Table:
+    """What became of each tensor on this rank: a list of dicts that prints as a table (see ``cgx.Table``).
+
+    Parameters under a ``ddp_hook`` have their names; tensor 0 is all of plain all_reduce. No work may be outstanding.
+    """
+    from ._hook import hooks_of
+
+    backend = backend_of(group)
+    if backend.communicator_stats() is None:
+        return Table()
+    names = {tensor: name for hook in hooks_of(backend) for tensor, name in hook.names().items()}
+    rows = json.loads(backend.table())
+    return Table({**row, "name": names.get(row["tensor"], "all_reduce" if row["tensor"] == 0 else None)} for row in rows)
 
 
 def stats(group: dist.ProcessGroup | None = None) -> dict[str, Any]:

@@ -45,6 +45,10 @@ class DdpHook:
             for i, one in self._described.items()
         ]
 
+    def names(self) -> dict[int, str]:
+        """The parameters' names by their tensor ids."""
+        return {tensor_id: one.name for tensor_id, one in self._described.items()}
+
     def tensor_id(self, name: str) -> int:
         """The id under which the parameter's residual is kept."""
         return next(i for i, one in self._described.items() if one.name == name)
