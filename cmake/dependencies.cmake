@@ -1,5 +1,6 @@
 # Every library that cgx builds with, and why. All are Debian packages.
 #   fmt             error messages; linked, as header-only it makes every file compile six times longer
+#   OpenSSL         libcrypto's HMAC-SHA256, with which ranks that share a secret prove it: no cryptography of our own
 #   Random123       the counter-based random numbers whose definition the wire format freezes; header only
 #   Highway         run-time choice among CPU instruction sets
 #   Gloo            sockets between hosts; only in its own module (docs/GOTCHAS.md says why)
@@ -9,6 +10,7 @@
 find_package(Threads REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(hwy REQUIRED)
+find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
 find_package(nlohmann_json 3.10 REQUIRED)
 find_path(CGX_RANDOM123_INCLUDE Random123/philox.h REQUIRED)
 

@@ -125,6 +125,7 @@ Communicator::Communicator(const StorePtr& store, int rank, int size, const Comm
   config.threads = options.threads;
   config.tune = options.tune ? 1 : 0;
   config.policy_file = or_null(options.policy_file);
+  config.secret = or_null(options.secret);
   const cgx_status status = cgx_comm_create(&config, &comm_);
   if (status != CGX_OK) {
     const std::exception_ptr error = make_error(status, cgx_last_error());

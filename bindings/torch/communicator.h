@@ -21,6 +21,7 @@ struct CommunicatorOptions {
   uint32_t threads = 0;
   bool tune = false;
   std::string policy_file;
+  std::string secret;
 };
 
 class Communicator {

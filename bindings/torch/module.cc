@@ -82,7 +82,10 @@ void bind_options(py::module_& module) {
           [](CgxOptions& o, bool value) { o.communicator.tune = value; })
       .def_property(
           "policy_file", [](const CgxOptions& o) { return o.communicator.policy_file; },
-          [](CgxOptions& o, const std::string& value) { o.communicator.policy_file = value; });
+          [](CgxOptions& o, const std::string& value) { o.communicator.policy_file = value; })
+      .def_property(
+          "secret", [](const CgxOptions& o) { return o.communicator.secret; },
+          [](CgxOptions& o, const std::string& value) { o.communicator.secret = value; });
 }
 
 void bind_group(py::module_& module) {

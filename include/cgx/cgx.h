@@ -169,6 +169,10 @@ CGX_API cgx_status cgx_store_create(const cgx_store_callbacks* callbacks, cgx_st
 CGX_API cgx_status cgx_store_create_file(const char* directory, cgx_store** store);
 /* Rank 0 listens on host:port and serves the others, which retry for `timeout_ms`. The server lives as long as rank 0's store. */
 CGX_API cgx_status cgx_store_create_tcp(const char* host, int port, int rank, int64_t timeout_ms, cgx_store** store);
+/* The same, open to those only who prove `secret`, as in cgx_config; NULL: as cgx_store_create_tcp(), which takes that of
+ * the environment. */
+CGX_API cgx_status cgx_store_create_tcp_secret(const char* host, int port, int rank, int64_t timeout_ms, const char* secret,
+                                               cgx_store** store);
 /* The communicators made from a store must be destroyed before it. */
 CGX_API void cgx_store_destroy(cgx_store* store);
 
@@ -194,8 +198,11 @@ typedef struct cgx_config {
                             it. Slices of 1 MiB (slice_bytes) make more of it than the usual ones */
   uint32_t tune;         /* 1: measure at creation, as cgx_comm_tune() does; 0: CGX_TUNE, else not */
   const char* policy_file; /* a text of cgx_comm_policy(), used instead of measuring; NULL: CGX_POLICY_FILE, else none */
+  const char* secret;    /* what all ranks know and nobody else, 16 bytes at least: they prove it to each other when they
+                            connect, and sign what they leave in the store. NULL: CGX_SECRET, or the text of the file
+                            CGX_SECRET_FILE, else none. Nothing is encrypted (docs/RELIABILITY.md) */
 } cgx_config;
-#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL}
+#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL}
 
 /* Meets the other ranks and connects to them. Collective: every rank calls it, with the same size, job, transport,
  * algorithm, seed, slice_bytes, tune and policy (differences are CGX_MISMATCH on all ranks that name both sides; ranks with

@@ -271,6 +271,7 @@ class Communicator {
     uint32_t threads = 0;
     bool tune = false;
     std::string policy_file;
+    std::string secret;
   };
 
   // One allreduce: `input` null means in place.
@@ -306,6 +307,7 @@ class Communicator {
     config.threads = options.threads;
     config.tune = options.tune ? 1 : 0;
     config.policy_file = text(options.policy_file);
+    config.secret = text(options.secret);
     cgx_comm* made = nullptr;
     detail::check(cgx_comm_create(&config, &made));
     handle_.reset(made);

@@ -7,6 +7,8 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 
 #include "base/variables.h"
@@ -172,6 +174,32 @@ Result<bool> tune() { return read_flag("CGX_TUNE"); }
 std::string policy_file() { return read("CGX_POLICY_FILE"); }
 
 std::string host_id() { return read("CGX_HOST_ID"); }
+
+Status check_secret(std::string_view secret) {
+  if (secret.empty() || secret.size() >= kLeastSecret) return {};
+  return error(Code::kInvalidArgument,
+               "the secret has {} bytes, {} at least are needed: try `openssl rand -hex 32`", secret.size(),
+               kLeastSecret);
+}
+
+Result<std::string> secret() {
+  std::string text = read("CGX_SECRET");
+  const std::string file = read("CGX_SECRET_FILE");
+  if (!text.empty() && !file.empty()) {
+    return error(Code::kInvalidArgument, "CGX_SECRET and CGX_SECRET_FILE are both set: set one");
+  }
+  if (!file.empty()) {
+    std::ifstream stream(file, std::ios::binary);
+    text.assign(std::istreambuf_iterator<char>(stream), {});
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+    if (text.empty()) {
+      return error(Code::kInvalidArgument, "CGX_SECRET_FILE=\"{}\": that file {}", file,
+                   stream ? "is empty" : "cannot be read");
+    }
+  }
+  CGX_RETURN_IF_ERROR(check_secret(text));
+  return text;
+}
 
 std::string socket_interface() { return read("CGX_SOCKET_IFNAME"); }
 

@@ -44,8 +44,8 @@ Status missing(Store* store, const Agreement& agreement, int size) {
   }
   return error(
       Code::kTimeout,
-      "{} of {} did not come within {} ms: are all ranks running, with the job name \"{}\" and this store?",
-      name_ranks(ranks), size, agreement.timeout_ms, agreement.job);
+      "{} of {} did not come within {} ms: are all ranks running, with the job name \"{}\" and this store?{}",
+      name_ranks(ranks), size, agreement.timeout_ms, agreement.job, refusal_of(*store));
 }
 
 }  // namespace
@@ -90,7 +90,7 @@ Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement,
   std::vector<std::string> heirs(static_cast<size_t>(own.size), own.heir);
   for (int r = 0; r < own.size; ++r) {
     if (r == agreement.rank) continue;
-    Result<std::string> text = store->get(card_key(agreement.job, r), deadline.left_ms());
+    Result<std::string> text = read_card(store, card_key(agreement.job, r), r, deadline.left_ms());
     if (!text.ok())
       return text.status().code() == Code::kTimeout ? missing(store, agreement, own.size) : text.status();
     CGX_ASSIGN_OR_RETURN(const Card card, parse_card(*text, r));

@@ -64,6 +64,7 @@ Result<CommunicatorConfig> read_config(const cgx_config* given) {
   config.seed = c.seed;
   config.slice_bytes = c.slice_bytes;
   CGX_RETURN_IF_ERROR(read_policy_config(c, &config));
+  CGX_ASSIGN_OR_RETURN(config.secret, cgx::secret_or_environment(c.secret));
   if (c.store != nullptr) {
     CGX_RETURN_IF_ERROR(check_handle(c.store, HandleKind::kStore, "config->store"));
     config.store = c.store->store.get();

@@ -1,5 +1,6 @@
 // The C interface to stores: the library's own and a framework's, behind callbacks.
 #include "comm/capi_guard.h"
+#include "comm/environment.h"
 
 using cgx::Code;
 using cgx::error;
@@ -91,6 +92,11 @@ cgx_status cgx_store_create_file(const char* directory, cgx_store** store) {
 }
 
 cgx_status cgx_store_create_tcp(const char* host, int port, int rank, int64_t timeout_ms, cgx_store** store) {
+  return cgx_store_create_tcp_secret(host, port, rank, timeout_ms, nullptr, store);
+}
+
+cgx_status cgx_store_create_tcp_secret(const char* host, int port, int rank, int64_t timeout_ms,
+                                       const char* secret, cgx_store** store) {
   return guard([&]() -> Status {
     CGX_RETURN_IF_ERROR(require(host, "host"));
     CGX_RETURN_IF_ERROR(require(store, "store"));
@@ -99,8 +105,9 @@ cgx_status cgx_store_create_tcp(const char* host, int port, int rank, int64_t ti
     if (rank < 0) return error(Code::kInvalidArgument, "rank must not be negative: {}", rank);
     if (timeout_ms <= 0)
       return error(Code::kInvalidArgument, "timeout_ms must be positive, not {}", timeout_ms);
-    CGX_ASSIGN_OR_RETURN(auto made,
-                         cgx::make_tcp_store(host, static_cast<uint16_t>(port), rank == 0, timeout_ms));
+    CGX_ASSIGN_OR_RETURN(std::string known, cgx::secret_or_environment(secret));
+    CGX_ASSIGN_OR_RETURN(auto made, cgx::make_tcp_store({host, static_cast<uint16_t>(port), rank, timeout_ms,
+                                                         std::move(known)}));
     hand_over(std::move(made), store);
     return Status();
   });

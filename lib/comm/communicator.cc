@@ -99,6 +99,11 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   seen.job = config.job;
   CGX_ASSIGN_OR_RETURN(seen, Observer::from_environment(std::move(seen)));
   CGX_ASSIGN_OR_RETURN(const Algorithm* algorithm, named_algorithm(config.algorithm));
+  lineage.secret = config.secret;
+  if (!config.secret.empty()) {
+    config.signed_store = make_signed_store(config.store, config.secret);
+    config.store = config.signed_store.get();
+  }
   const Card card{config.size,      CGX_VERSION,
                   config.transport, config.algorithm,
                   config.seed,      config.slice_bytes,
@@ -112,6 +117,7 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   transport_config.job = config.job;
   transport_config.timeout_ms = meet_ms;
   transport_config.interface_name = config.interface_name;
+  transport_config.secret = config.secret;
   CGX_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,

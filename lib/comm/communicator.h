@@ -43,10 +43,12 @@ struct CommunicatorConfig {
   std::string interface_name;
   int64_t timeout_ms = 300000;
   uint64_t seed = 0;
-  uint64_t slice_bytes = 0;  // 0: the library's choice
-  uint32_t threads = 1;      // of this rank's codecs, the caller's included
-  bool tune = false;         // measure at creation
-  std::string policy;        // a policy as JSON, instead of measuring
+  uint64_t slice_bytes = 0;             // 0: the library's choice
+  uint32_t threads = 1;                 // of this rank's codecs, the caller's included
+  bool tune = false;                    // measure at creation
+  std::string policy;                   // a policy as JSON, instead of measuring
+  std::string secret;                   // "": none
+  std::shared_ptr<Store> signed_store;  // what `store` became where there is a secret: set by create()
 };
 
 // kInvalidArgument where a field is out of its range; does not look at the store.

@@ -26,8 +26,11 @@ Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
   }
   for (;;) {
     CGX_ASSIGN_OR_RETURN(Store * found, survivor_store_.find(lineage_, timeout_ms));
-    CGX_ASSIGN_OR_RETURN(const Survivors survivors,
-                         agree_on_survivors(found, lineage_, operation_ + 1, timeout_ms));
+    const std::unique_ptr<Store> proven =
+        config_.secret.empty() ? nullptr : make_signed_store(found, config_.secret);
+    CGX_ASSIGN_OR_RETURN(
+        const Survivors survivors,
+        agree_on_survivors(proven != nullptr ? proven.get() : found, lineage_, operation_ + 1, timeout_ms));
     Lineage next = next_generation(survivors);
     const int left = static_cast<int>(survivors.ranks.size());
     const bool fewer = left < lineage_.size;
@@ -52,6 +55,7 @@ Lineage Communicator::next_generation(const Survivors& survivors) {
   next.job = lineage_.job;
   next.generation = lineage_.generation + 1;
   next.store = lineage_.store;
+  next.secret = lineage_.secret;
   next.size = static_cast<int>(survivors.ranks.size());
   next.members = survivors.words();
   for (int i = 0; i < next.size; ++i) {

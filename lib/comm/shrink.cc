@@ -163,7 +163,8 @@ Result<std::unique_ptr<Store>> find_successor(const Lineage& lineage, int64_t ti
   const Deadline deadline(timeout_ms);
   for (int r = 0; r < lineage.rank; ++r) {
     const std::string& address = lineage.heirs[static_cast<size_t>(r)];
-    Result<std::unique_ptr<Store>> store = connect_to_heir(address, std::max<int64_t>(1, deadline.left_ms()));
+    Result<std::unique_ptr<Store>> store =
+        connect_to_heir(address, std::max<int64_t>(1, deadline.left_ms()), lineage.secret);
     if (store.ok()) return store;
     if (store.status().code() == Code::kPeerFailed) continue;
     return error(Code::kTimeout,

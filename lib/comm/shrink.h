@@ -26,6 +26,7 @@ struct Lineage {
   int rank = 0;
   int size = 1;
   Store* store = nullptr;            // where they met
+  std::string secret;                // "": none
   std::string members;               // the ranks that they had in the generation before, "0,2,3"; "" at first
   std::unique_ptr<StoreHeir> heir;   // null where the store outlives the ranks
   std::vector<std::string> heirs;    // by rank

@@ -30,11 +30,16 @@ Status missing(Store* store, const Meeting& meeting) {
   return error(
       Code::kTimeout,
       "{} of {} did not come within {} ms (job \"{}\", {}): are all ranks running, with this job name "
-      "and this store?",
-      name_ranks(ranks), meeting.size, meeting.timeout_ms, meeting.job, meeting.stage);
+      "and this store?{}",
+      name_ranks(ranks), meeting.size, meeting.timeout_ms, meeting.job, meeting.stage, refusal_of(*store));
 }
 
 }  // namespace
+
+std::string refusal_of(const Store& store) {
+  const std::string refusal = store.last_refusal();
+  return refusal.empty() ? "" : "; " + refusal;
+}
 
 // FNV-1a.
 uint64_t hash_of_job(const std::string& job) {
@@ -52,6 +57,20 @@ std::string name_ranks(const std::vector<int>& ranks) {
   return text;
 }
 
+Result<std::string> read_card(Store* store, const std::string& key, int peer, int64_t timeout_ms) {
+  Result<std::string> card = store->get(key, timeout_ms);
+  if (!card.ok() && card.status().code() == Code::kMismatch) {
+    return error(Code::kMismatch, "rank {}: {}", peer, card.status().message());
+  }
+  if (card.ok() && is_signed_value(*card)) {
+    return error(
+        Code::kMismatch,
+        "rank {} has a secret and this rank has none: CGX_SECRET (or `secret`) must be the same on all ranks",
+        peer);
+  }
+  return card;
+}
+
 Result<std::vector<std::string>> meet(Store* store, const Meeting& meeting, const std::string& card) {
   const Deadline deadline(meeting.timeout_ms);
   CGX_RETURN_IF_ERROR(store->set(card_key(meeting, meeting.rank), card));
@@ -61,7 +80,7 @@ Result<std::vector<std::string>> meet(Store* store, const Meeting& meeting, cons
     const int64_t left_ms = deadline.left_ms();
     Result<std::string> other = r == meeting.rank
                                     ? Result<std::string>(card)
-                                    : store->get(card_key(meeting, r), std::min(left_ms, kSliceMs));
+                                    : read_card(store, card_key(meeting, r), r, std::min(left_ms, kSliceMs));
     if (other.ok()) {
       cards.push_back(std::move(other).value());
       continue;

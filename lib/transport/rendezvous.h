@@ -22,7 +22,14 @@ struct Meeting {
 };
 Result<std::vector<std::string>> meet(Store* store, const Meeting& meeting, const std::string& card);
 
-// The same without cards.
+// What rank `peer` left under `key`, waiting for it. kMismatch names the rank where one of the two has a
+// secret and the other none, or another.
+Result<std::string> read_card(Store* store, const std::string& key, int peer, int64_t timeout_ms);
+
+// "; <whom the store has turned away>", to end a sentence about ranks that did not come; or "".
+std::string refusal_of(const Store& store);
+
+// As the other meet(), without cards.
 Status meet(Store* store, int rank, int size, const std::string& job, int64_t timeout_ms);
 
 // Leaves word that `rank` failed, so that the others can name the cause and not only its consequence.

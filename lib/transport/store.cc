@@ -54,6 +54,7 @@ class PrefixStore final : public Store {
     return store_->get(prefix_ + key, timeout_ms);
   }
   Result<std::string> try_get(const std::string& key) override { return store_->try_get(prefix_ + key); }
+  std::string last_refusal() const override { return store_->last_refusal(); }
 
  private:
   Store* store_;

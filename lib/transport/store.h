@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 
@@ -32,6 +33,8 @@ class Store {
   virtual Result<std::string> get(const std::string& key, int64_t timeout_ms) = 0;
   // kTimeout at once where it is not set yet.
   virtual Result<std::string> try_get(const std::string& key) { return get(key, 0); }
+  // For people who wait for ranks that do not come: whom the store has turned away last and why, or "".
+  virtual std::string last_refusal() const { return ""; }
 
   // Null where the store outlives the ranks. Else it ends with the process of the rank that serves it, and
   // this is an heir for this rank.
@@ -46,11 +49,23 @@ class Store {
 std::unique_ptr<Store> make_memory_store();
 // A directory that all ranks see (made if missing): one file a key, renamed into place.
 Result<std::unique_ptr<Store>> make_file_store(const std::string& directory);
-// Rank 0 (`serve`) listens on host:port and answers the others. The server lives as long as its store.
-Result<std::unique_ptr<Store>> make_tcp_store(const std::string& host, uint16_t port, bool serve,
-                                              int64_t timeout_ms);
+// Rank 0 listens on host:port and answers the others. The server lives as long as its store.
+struct TcpStoreConfig {
+  std::string host;
+  uint16_t port = 0;
+  int rank = 0;
+  int64_t timeout_ms = 0;
+  std::string secret = {};  // "": whoever speaks the protocol is a client
+};
+Result<std::unique_ptr<Store>> make_tcp_store(const TcpStoreConfig& config);
 // Waits for the rank of that address to serve. kPeerFailed: it is dead.
-Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms);
+Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms,
+                                               const std::string& secret);
+// Values carry an HMAC-SHA256 of key and value: one that was set without this secret is kMismatch. Does not
+// own `store`. What a store holds is set and read through such a one on all ranks, or on none.
+std::unique_ptr<Store> make_signed_store(Store* store, std::string secret);
+// Of a value as it lies in the store under it: a rank without a secret that reads one can say so.
+bool is_signed_value(std::string_view value);
 // Puts `prefix` before every key; does not own `store`.
 std::unique_ptr<Store> make_prefix_store(Store* store, std::string prefix);
 

@@ -37,8 +37,11 @@ uint16_t port_of(int listener) {
 
 class TcpHeir final : public StoreHeir {
  public:
-  TcpHeir(std::string host, std::vector<int> listeners, uint64_t nonce)
-      : host_(std::move(host)), listeners_(std::move(listeners)), nonce_(fmt::format("{:016x}", nonce)) {
+  TcpHeir(std::string host, std::string secret, std::vector<int> listeners, uint64_t nonce)
+      : host_(std::move(host)),
+        secret_(std::move(secret)),
+        listeners_(std::move(listeners)),
+        nonce_(fmt::format("{:016x}", nonce)) {
     port_ = port_of(listeners_.front());
   }
   ~TcpHeir() override {
@@ -52,15 +55,16 @@ class TcpHeir final : public StoreHeir {
   Result<std::unique_ptr<Store>> serve() override {
     if (listeners_.empty()) return error(Code::kInternal, "an heir serves once");
     CGX_ASSIGN_OR_RETURN(std::unique_ptr<StoreServer> server,
-                         StoreServer::start(std::exchange(listeners_, {})));
+                         StoreServer::start(std::exchange(listeners_, {}), secret_));
     CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> store,
-                         make_served_tcp_store(host_, port_, std::move(server)));
+                         make_served_tcp_store(host_, port_, secret_, std::move(server)));
     CGX_RETURN_IF_ERROR(store->set(kNonceKey, nonce_));
     return store;
   }
 
  private:
   const std::string host_;
+  const std::string secret_;
   std::vector<int> listeners_;
   const std::string nonce_;
   uint16_t port_ = 0;
@@ -68,16 +72,17 @@ class TcpHeir final : public StoreHeir {
 
 }  // namespace
 
-Result<std::unique_ptr<StoreHeir>> make_tcp_heir(const std::string& host) {
+Result<std::unique_ptr<StoreHeir>> make_tcp_heir(const std::string& host, const std::string& secret) {
   uint64_t nonce = 0;
   if (::getrandom(&nonce, sizeof nonce, 0) != static_cast<ssize_t>(sizeof nonce)) {
     return error(Code::kResource, "the kernel gives no random bytes");
   }
   CGX_ASSIGN_OR_RETURN(std::vector<int> listeners, StoreServer::listen(host, 0));
-  return std::unique_ptr<StoreHeir>(std::make_unique<TcpHeir>(host, std::move(listeners), nonce));
+  return std::unique_ptr<StoreHeir>(std::make_unique<TcpHeir>(host, secret, std::move(listeners), nonce));
 }
 
-Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms) {
+Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms,
+                                               const std::string& secret) {
   std::istringstream words(address);
   std::string host, nonce, boot;
   uint16_t port = 0;
@@ -88,7 +93,7 @@ Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64
     return error(Code::kTimeout, "{} is an address of another host: it cannot be reached from here", host);
   }
   const Deadline deadline(timeout_ms);
-  CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, connect_tcp_store(host, port, timeout_ms));
+  CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, connect_tcp_store({host, port, -1, timeout_ms, secret}));
   CGX_ASSIGN_OR_RETURN(const std::string found,
                        store->get(kNonceKey, std::max<int64_t>(1, deadline.left_ms())));
   if (found != nonce) {

@@ -12,14 +12,15 @@
 
 namespace cgx {
 
-// Listens on a free port of the numeric address `host`.
-Result<std::unique_ptr<StoreHeir>> make_tcp_heir(const std::string& host);
+// Listens on a free port of the numeric address `host`, for those who share `secret`.
+Result<std::unique_ptr<StoreHeir>> make_tcp_heir(const std::string& host, const std::string& secret);
 
 // The connection of a server to itself.
 Result<std::unique_ptr<Store>> make_served_tcp_store(const std::string& host, uint16_t port,
+                                                     const std::string& secret,
                                                      std::unique_ptr<StoreServer> server);
 
 // One try. kPeerFailed: refused, or ended before an answer. kTimeout: nobody knows.
-Result<std::unique_ptr<Store>> connect_tcp_store(const std::string& host, uint16_t port, int64_t timeout_ms);
+Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config);
 
 }  // namespace cgx

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -131,10 +132,9 @@ int connect_once(const std::string& host, uint16_t port, const Deadline& deadlin
 
 class TcpStore final : public Store {
  public:
-  TcpStore(std::string host, uint16_t port, std::unique_ptr<StoreServer> server, int fd)
-      : host_(std::move(host)),
-        port_(port),
-        name_(fmt::format("tcp store at {}:{}", host_, port_)),
+  TcpStore(TcpStoreConfig config, std::unique_ptr<StoreServer> server, int fd)
+      : config_(std::move(config)),
+        name_(fmt::format("tcp store at {}:{}", config_.host, config_.port)),
         server_(std::move(server)),
         fd_(fd) {}
 
@@ -174,21 +174,31 @@ class TcpStore final : public Store {
 
   Result<std::unique_ptr<StoreHeir>> make_heir() override {
     CGX_ASSIGN_OR_RETURN(const std::string host, own_address());
-    return make_tcp_heir(host);
+    return make_tcp_heir(host, config_.secret);
   }
 
   bool serves() const override { return server_ != nullptr; }
 
   Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms) override {
-    return connect_tcp_store(server_ != nullptr ? server_->own_host() : host_, port_, timeout_ms);
+    TcpStoreConfig again = config_;
+    if (server_ != nullptr) again.host = server_->own_host();
+    again.timeout_ms = timeout_ms;
+    return connect_tcp_store(again);
   }
+
+  std::string last_refusal() const override { return server_ != nullptr ? server_->last_refusal() : ""; }
 
   // REQUIRES: nothing was sent yet
   Status greet(const Deadline& deadline) {
-    const Hello hello = {kClientMagic, kVersion};
-    Hello theirs = {};
-    int fault = send_all(fd_, std::string(reinterpret_cast<const char*>(&hello), sizeof hello), deadline);
-    if (fault == 0) fault = receive_all(fd_, &theirs, sizeof theirs, deadline);
+    ClientHello ours;
+    ours.rank = config_.rank;
+    ours.flags = config_.secret.empty() ? 0 : kHasSecret;
+    if (::getrandom(ours.nonce, sizeof ours.nonce, 0) != sizeof ours.nonce) {
+      return error(Code::kResource, "{}: no random numbers: {}", name_, cause(errno));
+    }
+    ServerHello theirs;
+    int fault = send_all(fd_, std::string(reinterpret_cast<const char*>(&ours), sizeof ours), deadline);
+    if (fault == 0) fault = receive_all(fd_, &theirs, kWhoIsThere, deadline);
     if (fault != 0) {
       return error(fault == ETIMEDOUT ? Code::kTimeout : Code::kPeerFailed,
                    "{}: something listens there, but does not answer as a cgx store ({})", name_,
@@ -202,10 +212,46 @@ class TcpStore final : public Store {
       return error(Code::kMismatch, "{}: rank 0 speaks version {} of the store's protocol, this rank {}",
                    name_, theirs.version, kVersion);
     }
-    return {};
+    fault = receive_all(fd_, reinterpret_cast<char*>(&theirs) + kWhoIsThere, sizeof theirs - kWhoIsThere,
+                        deadline);
+    if (fault != 0) {
+      return error(Code::kPeerFailed, "{}: rank 0 broke the greeting off ({})", name_, cause(fault));
+    }
+    return prove(config_.secret, ours, theirs, deadline);
   }
 
  private:
+  static constexpr size_t kWhoIsThere = 8;  // magic and version
+
+  Status prove(const std::string& secret, const ClientHello& ours, const ServerHello& theirs,
+               const Deadline& deadline) {
+    const bool server_has = (theirs.flags & kHasSecret) != 0;
+    if (server_has == secret.empty()) {
+      return error(Code::kMismatch, "{}: {}: CGX_SECRET (or `secret`) must be the same on all ranks", name_,
+                   server_has ? "rank 0 has a secret, and this rank has none"
+                              : "this rank has a secret, and rank 0 has none");
+    }
+    if (secret.empty()) return {};
+    CGX_ASSIGN_OR_RETURN(const Mac expected, server_proof(secret, ours, theirs));
+    const bool same = equal_macs(expected, theirs.proof);
+    Proof proof;  // zero tells rank 0 why this rank goes, and nothing to a stranger who poses as rank 0
+    if (same) {
+      CGX_ASSIGN_OR_RETURN(const Mac mac, client_proof(secret, ours, theirs));
+      std::copy(mac.begin(), mac.end(), proof.mac);
+    }
+    const int fault =
+        send_all(fd_, std::string(reinterpret_cast<const char*>(&proof), sizeof proof), deadline);
+    if (!same) {
+      return error(
+          Code::kMismatch,
+          "{}: rank 0 has another secret than this rank, or is a stranger: CGX_SECRET (or `secret`) must be "
+          "the same on all ranks",
+          name_);
+    }
+    if (fault == 0) return {};
+    return error(Code::kPeerFailed, "{}: rank 0 broke the greeting off ({})", name_, cause(fault));
+  }
+
   struct Reply {
     Answer answer;
     std::string value;
@@ -262,8 +308,7 @@ class TcpStore final : public Store {
     fd_ = -1;
   }
 
-  const std::string host_;
-  const uint16_t port_;
+  const TcpStoreConfig config_;
   const std::string name_;
   std::unique_ptr<StoreServer> server_;
   std::mutex mutex_;  // one request at a time
@@ -272,24 +317,24 @@ class TcpStore final : public Store {
 
 }  // namespace
 
-Result<std::unique_ptr<Store>> make_tcp_store(const std::string& host, uint16_t port, bool serve,
-                                              int64_t timeout_ms) {
-  if (host.empty() || port == 0) {
+Result<std::unique_ptr<Store>> make_tcp_store(const TcpStoreConfig& config) {
+  if (config.host.empty() || config.port == 0) {
     return error(Code::kInvalidArgument,
-                 "tcp store: \"{}:{}\" is no address: both host and port must be given", host, port);
+                 "tcp store: \"{}:{}\" is no address: both host and port must be given", config.host,
+                 config.port);
   }
   std::unique_ptr<StoreServer> server;
-  if (serve) {
-    CGX_ASSIGN_OR_RETURN(server, StoreServer::start(host, port));
+  if (config.rank == 0) {
+    CGX_ASSIGN_OR_RETURN(server, StoreServer::start(config.host, config.port, config.secret));
   }
-  const Deadline deadline(timeout_ms);
-  const std::string target = serve ? server->own_host() : host;
+  const Deadline deadline(config.timeout_ms);
+  const std::string target = server != nullptr ? server->own_host() : config.host;
   std::string reason;
   for (int64_t pause_ms = 5;; pause_ms = std::min(2 * pause_ms, kMaxPauseMs)) {
     int fault = 0;
-    const int fd = connect_once(target, port, deadline, &reason, &fault);
+    const int fd = connect_once(target, config.port, deadline, &reason, &fault);
     if (fd >= 0) {
-      auto store = std::make_unique<TcpStore>(host, port, std::move(server), fd);
+      auto store = std::make_unique<TcpStore>(config, std::move(server), fd);
       CGX_RETURN_IF_ERROR(store->greet(deadline));
       return std::unique_ptr<Store>(std::move(store));
     }
@@ -298,13 +343,14 @@ Result<std::unique_ptr<Store>> make_tcp_store(const std::string& host, uint16_t 
           Code::kTimeout,
           "tcp store at {}:{}: cannot connect within {} ms ({}): is rank 0 running, and may this host "
           "reach that port?",
-          host, port, timeout_ms, reason);
+          config.host, config.port, config.timeout_ms, reason);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(std::min(pause_ms, deadline.left_ms())));
   }
 }
 
 Result<std::unique_ptr<Store>> make_served_tcp_store(const std::string& host, uint16_t port,
+                                                     const std::string& secret,
                                                      std::unique_ptr<StoreServer> server) {
   constexpr int64_t kOwnMs = 10000;  // a process reaches itself at once
   const Deadline deadline(kOwnMs);
@@ -314,22 +360,23 @@ Result<std::unique_ptr<Store>> make_served_tcp_store(const std::string& host, ui
   if (fd < 0) {
     return error(Code::kResource, "tcp store at {}:{}: cannot connect to it myself: {}", host, port, reason);
   }
-  auto store = std::make_unique<TcpStore>(host, port, std::move(server), fd);
+  auto store =
+      std::make_unique<TcpStore>(TcpStoreConfig{host, port, -1, kOwnMs, secret}, std::move(server), fd);
   CGX_RETURN_IF_ERROR(store->greet(deadline));
   return std::unique_ptr<Store>(std::move(store));
 }
 
-Result<std::unique_ptr<Store>> connect_tcp_store(const std::string& host, uint16_t port, int64_t timeout_ms) {
-  const Deadline deadline(timeout_ms);
+Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config) {
+  const Deadline deadline(config.timeout_ms);
   std::string reason;
   int fault = 0;
-  const int fd = connect_once(host, port, deadline, &reason, &fault);
+  const int fd = connect_once(config.host, config.port, deadline, &reason, &fault);
   if (fd < 0) {
     const bool nobody = fault == ECONNREFUSED || fault == ECONNRESET;
-    return error(nobody ? Code::kPeerFailed : Code::kTimeout, "tcp store at {}:{}: cannot connect: {}", host,
-                 port, reason);
+    return error(nobody ? Code::kPeerFailed : Code::kTimeout, "tcp store at {}:{}: cannot connect: {}",
+                 config.host, config.port, reason);
   }
-  auto store = std::make_unique<TcpStore>(host, port, nullptr, fd);
+  auto store = std::make_unique<TcpStore>(config, nullptr, fd);
   CGX_RETURN_IF_ERROR(store->greet(deadline));
   return std::unique_ptr<Store>(std::move(store));
 }

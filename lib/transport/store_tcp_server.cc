@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <cerrno>
 #include <cstring>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -21,7 +23,9 @@
 #include <vector>
 
 #include "base/deadline.h"
-#include "transport/store_tcp_wire.h"
+#include "base/log.h"
+#include "transport/store_tcp_session.h"
+#include "transport/tcp_endpoint.h"
 
 namespace cgx {
 namespace {
@@ -29,21 +33,32 @@ namespace {
 using namespace store_tcp;  // NOLINT(google-build-using-namespace)
 
 constexpr size_t kMaxClients = 512;
-constexpr size_t kMaxStoredBytes = size_t{64} << 20;
-constexpr int64_t kHelloMs = 10000;  // a connection that has not said hello by then is closed
+constexpr ptrdiff_t kMaxSilent = 128;  // of these, that have not greeted
+constexpr size_t kMaxStoredBytes = size_t{16} << 20;
+constexpr size_t kMaxHeldBytes = size_t{1} << 20;
+constexpr size_t kUsualBytes = 256;
+constexpr int64_t kAmidMs = 10000;  // for a greeting, a request, or reading a reply: then it is closed
 constexpr int64_t kLingerMs = 2000;
-constexpr int64_t kAcceptPauseMs = 100;
-constexpr size_t kReadPart = 16384;
+constexpr int kAcceptsAtATime = 16;
+constexpr int64_t kAcceptPauseMs = 5;
+constexpr int64_t kNoDescriptorsPauseMs = 100;
+constexpr size_t kReadPart = 4096;
+constexpr int kMaxWarnings = 5;
 
 std::string cause(int number) { return std::system_category().message(number); }
 
 struct Client {
-  explicit Client(int descriptor) : fd(descriptor), hello_by(kHelloMs) {}
+  Client(int descriptor, const std::string& secret, const uint64_t (&nonce)[2])
+      : fd(descriptor), session(secret, nonce) {}
+  bool is_amid() const { return !session.greeted() || session.is_amid(); }
+  bool is_due() const {
+    return ready || (waits_for && wait_until.over()) || (is_amid() && amid_until.over());
+  }
+
   int fd;
-  Deadline hello_by;
-  bool greeted = false;
-  std::string in;
-  std::string out;  // replies not yet written
+  StoreSession session;
+  bool ready = false;  // its socket has something, or takes something
+  Deadline amid_until{kAmidMs};
   std::optional<std::string> waits_for;
   Deadline wait_until{0};
 };
@@ -135,8 +150,11 @@ std::string reachable_host(int listener) {
 
 class StoreServer::Loop {
  public:
-  Loop(std::vector<int> listeners, int wake)
-      : listeners_(std::move(listeners)), wake_(wake), thread_([this] { run(); }) {}
+  Loop(std::vector<int> listeners, int wake, std::string secret)
+      : listeners_(std::move(listeners)),
+        wake_(wake),
+        secret_(std::move(secret)),
+        thread_([this] { run(); }) {}
 
   ~Loop() {
     stopping_.store(true);
@@ -148,7 +166,14 @@ class StoreServer::Loop {
     ::close(wake_);
   }
 
+  std::string last_refusal() const {
+    const std::lock_guard lock(mutex_);
+    return refusal_;
+  }
+
  private:
+  using Clients = std::list<Client>;
+
   void run() {
     std::optional<Deadline> linger;
     for (;;) {
@@ -156,133 +181,167 @@ class StoreServer::Loop {
       if (linger && (clients_.empty() || linger->over())) return;
       wait_for_events(linger);
       for (auto client = clients_.begin(); client != clients_.end();) {
-        const bool alive = serve(*client);
-        if (!alive) ::close(client->fd);
-        client = alive ? std::next(client) : clients_.erase(client);
+        client = client->is_due() && !serve(*client) ? close(client) : std::next(client);
       }
+      bound_held_bytes();
       if (accept_pause_.over()) accept_clients();
     }
   }
 
+  Clients::iterator close(Clients::iterator client) {
+    ::close(client->fd);
+    return clients_.erase(client);
+  }
+
   void wait_for_events(const std::optional<Deadline>& linger) {
-    std::vector<pollfd> fds = {{wake_, static_cast<short>(stopping_.load() ? 0 : POLLIN), 0}};
+    fds_.assign({{wake_, static_cast<short>(stopping_.load() ? 0 : POLLIN), 0}});
     int64_t wait_ms = linger ? linger->left_ms() : 60000;
     for (const Client& c : clients_) {
-      fds.push_back({c.fd, static_cast<short>(c.out.empty() ? POLLIN : POLLOUT), 0});
+      fds_.push_back({c.fd, static_cast<short>(c.session.out.empty() ? POLLIN : POLLOUT), 0});
       if (c.waits_for) wait_ms = std::min(wait_ms, c.wait_until.left_ms());
-      if (!c.greeted) wait_ms = std::min(wait_ms, c.hello_by.left_ms());
+      if (c.is_amid()) wait_ms = std::min(wait_ms, c.amid_until.left_ms());
     }
+    const size_t first_listener = fds_.size();
     if (accept_pause_.over()) {
-      for (const int fd : listeners_) fds.push_back({fd, POLLIN, 0});
+      for (const int fd : listeners_) fds_.push_back({fd, POLLIN, 0});
     } else {
       wait_ms = std::min(wait_ms, accept_pause_.left_ms());
     }
-    ::poll(fds.data(), fds.size(), static_cast<int>(wait_ms));
+    const int ready = ::poll(fds_.data(), fds_.size(), static_cast<int>(wait_ms));
+    size_t i = 1;
+    for (Client& c : clients_) c.ready = fds_[i++].revents != 0 && ready > 0;
+    knocking_ = false;
+    for (i = first_listener; i < fds_.size(); ++i) knocking_ |= fds_[i].revents != 0;
   }
 
+  // No more than so many at a time: a flood of connections must not take the core that ranks compute on.
   void accept_clients() {
+    if (!knocking_) return;
     for (const int listener : listeners_) {
-      for (;;) {
+      for (int i = 0;; ++i) {
+        if (i == kAcceptsAtATime) {
+          accept_pause_ = Deadline(kAcceptPauseMs);
+          break;
+        }
         const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
           // Out of descriptors: the connection stays in the queue, and poll() would not wait.
-          if (errno != EAGAIN) accept_pause_ = Deadline(kAcceptPauseMs);
+          if (errno != EAGAIN) accept_pause_ = Deadline(kNoDescriptorsPauseMs);
           break;
         }
-        if (!make_room()) {
-          ::close(fd);
-          continue;
-        }
-        const int on = 1;
-        ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        clients_.emplace_back(fd);
+        add_client(fd);
       }
     }
   }
 
-  // At the limit the connection that has kept silent longest goes. False: all of them are clients.
+  void add_client(int fd) {
+    uint64_t nonce[2] = {};
+    if (!make_room() || ::getrandom(nonce, sizeof nonce, 0) != sizeof nonce) {
+      ::close(fd);
+      return;
+    }
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    clients_.emplace_back(fd, secret_, nonce);
+  }
+
+  // At a limit the connection that has kept silent longest goes. False: all of them are clients.
   bool make_room() {
-    if (clients_.size() < kMaxClients) return true;
-    const auto silent =
-        std::find_if(clients_.begin(), clients_.end(), [](const Client& c) { return !c.greeted; });
-    if (silent == clients_.end()) return false;
-    ::close(silent->fd);
-    clients_.erase(silent);
+    const auto is_silent = [](const Client& c) { return !c.session.greeted(); };
+    const auto silent = std::count_if(clients_.begin(), clients_.end(), is_silent);
+    if (clients_.size() < kMaxClients && silent < kMaxSilent) return true;
+    if (silent == 0) return false;
+    close(std::find_if(clients_.begin(), clients_.end(), is_silent));
     return true;
+  }
+
+  // What has come of requests and what replies are not yet written, of all connections together. Ranks say
+  // little and read at once; who has held most for longest is none.
+  void bound_held_bytes() {
+    for (;;) {
+      size_t held = 0;
+      auto longest = clients_.end();
+      for (auto c = clients_.begin(); c != clients_.end(); ++c) {
+        held += c->session.held_bytes();
+        if (c->session.held_bytes() < kUsualBytes) continue;
+        if (longest == clients_.end() || c->amid_until.left_ms() < longest->amid_until.left_ms()) longest = c;
+      }
+      if (held <= kMaxHeldBytes || longest == clients_.end()) return;
+      close(longest);
+    }
   }
 
   // Does what can be done without waiting. False: the connection is over.
   bool serve(Client& c) {
-    if (!c.greeted && c.hello_by.over()) return false;
-    if (!write_some(c) || !read_some(c)) return false;
-    for (;;) {
-      if (c.waits_for && !answer_waiting(c)) return c.in.empty();  // else it talks out of turn
-      if (!c.out.empty() && !write_some(c)) return false;
-      if (!c.out.empty()) return true;  // it does not read: nothing more is done for it
-      const std::optional<bool> progress = take_request(c);
-      if (!progress) return false;
-      if (!*progress) break;
-    }
-    return write_some(c);
+    const bool was_amid = c.is_amid();
+    const bool alive = move(c);
+    if (!alive && !c.session.refusal().empty()) tell_refusal(c);
+    if (was_amid && c.is_amid() && c.amid_until.over()) return false;
+    if (!was_amid && c.is_amid()) c.amid_until = Deadline(kAmidMs);
+    return alive;
   }
 
-  bool read_some(Client& c) {
-    // The bound is one whole request and a part; a client sends the next one after its reply.
-    constexpr size_t kBound = sizeof(RequestHeader) + kMaxKey + kMaxValue + kReadPart;
-    while (c.in.size() < kBound) {
-      char part[kReadPart];
-      const ssize_t n = ::recv(c.fd, part, sizeof part, 0);
-      if (n == 0) return false;
-      if (n < 0) return errno == EAGAIN || errno == EINTR;
-      c.in.append(part, static_cast<size_t>(n));
+  bool move(Client& c) {
+    if (!write_some(c)) return false;
+    if (!c.session.out.empty()) return true;  // it does not read: nothing more is done for it
+    if (c.waits_for && !answer_waiting(c)) return is_silent(c.fd);
+    StoreRequest request;
+    for (;;) {
+      if (!write_some(c)) return false;
+      if (!c.session.out.empty()) return true;
+      switch (c.session.next(&request)) {
+        case StoreSession::Step::kBroken:
+          static_cast<void>(write_some(c));
+          return false;
+        case StoreSession::Step::kTook:
+          c.amid_until = Deadline(kAmidMs);
+          break;
+        case StoreSession::Step::kRequest:
+          if (!answer(c, std::move(request))) return true;
+          break;
+        case StoreSession::Step::kMore:
+          if (const std::optional<bool> more = read_some(c); !more.value_or(false)) return more.has_value();
+          break;
+      }
     }
+  }
+
+  // True: some. False: nothing is there now. Nothing: the connection is over.
+  static std::optional<bool> read_some(Client& c) {
+    char part[kReadPart];
+    const ssize_t n = ::recv(c.fd, part, std::min(sizeof part, c.session.wants()), 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return std::nullopt;
+    if (n < 0) return false;
+    c.session.feed({part, static_cast<size_t>(n)});
     return true;
+  }
+
+  // Of one that waits: a client says nothing until it has its answer.
+  static bool is_silent(int fd) {
+    char byte = 0;
+    const ssize_t n = ::recv(fd, &byte, 1, MSG_PEEK);
+    return n < 0 && (errno == EAGAIN || errno == EINTR);
   }
 
   static bool write_some(Client& c) {
-    while (!c.out.empty()) {
-      const ssize_t n = ::send(c.fd, c.out.data(), c.out.size(), MSG_NOSIGNAL);
+    std::string& out = c.session.out;
+    while (!out.empty()) {
+      const ssize_t n = ::send(c.fd, out.data(), out.size(), MSG_NOSIGNAL);
       if (n < 0) return errno == EAGAIN || errno == EINTR;
-      c.out.erase(0, static_cast<size_t>(n));
+      out.erase(0, static_cast<size_t>(n));
     }
     return true;
   }
 
-  // True: took something. False: not all of it is here yet. Nothing: not our protocol.
-  std::optional<bool> take_request(Client& c) {
-    if (!c.greeted) return take_hello(c);
-    RequestHeader header;
-    if (c.in.size() < sizeof header) return false;
-    std::memcpy(&header, c.in.data(), sizeof header);
-    const bool is_set = header.op == static_cast<uint8_t>(Op::kSet);
-    const bool is_get = header.op == static_cast<uint8_t>(Op::kGet) && header.value_bytes == 0;
-    if ((!is_set && !is_get) || header.key_bytes > kMaxKey || header.value_bytes > kMaxValue)
-      return std::nullopt;
-    const size_t total = sizeof header + header.key_bytes + header.value_bytes;
-    if (c.in.size() < total) return false;
-    std::string key = c.in.substr(sizeof header, header.key_bytes);
-    std::string value = c.in.substr(sizeof header + header.key_bytes, header.value_bytes);
-    c.in.erase(0, total);
-    if (is_set) {
-      reply(c, set(std::move(key), std::move(value)), "");
-    } else {
-      c.waits_for = std::move(key);
-      c.wait_until = Deadline(header.timeout_ms);
+  // False: the answer must wait.
+  bool answer(Client& c, StoreRequest request) {
+    if (request.op == Op::kSet) {
+      c.session.reply(set(std::move(request.key), std::move(request.value)), "");
+      return true;
     }
-    return true;
-  }
-
-  std::optional<bool> take_hello(Client& c) {
-    Hello hello;
-    if (c.in.size() < sizeof hello) return false;
-    std::memcpy(&hello, c.in.data(), sizeof hello);
-    if (hello.magic != kClientMagic) return std::nullopt;
-    // Another version is answered too: the client says which one it met.
-    const Hello ours = {kServerMagic, kVersion};
-    c.out.append(reinterpret_cast<const char*>(&ours), sizeof ours);
-    c.in.erase(0, sizeof hello);
-    c.greeted = true;
-    return true;
+    c.waits_for = std::move(request.key);
+    c.wait_until = Deadline(request.timeout_ms);
+    return answer_waiting(c);
   }
 
   Answer set(std::string key, std::string value) {
@@ -291,7 +350,6 @@ class StoreServer::Loop {
     if (stored_bytes_ + bytes > kMaxStoredBytes) return Answer::kFull;
     stored_bytes_ += bytes;
     values_.emplace(std::move(key), std::move(value));
-    // Waiting clients are looked at in this same turn of the loop or, those before this one, now.
     for (Client& other : clients_) {
       if (other.waits_for && answer_waiting(other)) static_cast<void>(write_some(other));
     }
@@ -304,25 +362,32 @@ class StoreServer::Loop {
     if (found == values_.end() && !c.wait_until.over()) return false;
     c.waits_for.reset();
     if (found != values_.end()) {
-      reply(c, Answer::kOk, found->second);
+      c.session.reply(Answer::kOk, found->second);
     } else {
-      reply(c, Answer::kTimeout, "");
+      c.session.reply(Answer::kTimeout, "");
     }
     return true;
   }
 
-  static void reply(Client& c, Answer answer, const std::string& value) {
-    const ReplyHeader header = {static_cast<uint32_t>(answer), static_cast<uint32_t>(value.size())};
-    c.out.append(reinterpret_cast<const char*>(&header), sizeof header);
-    c.out.append(value);
+  void tell_refusal(const Client& c) {
+    std::string words = fmt::format("{} ({})", c.session.refusal(), name_of_peer(c.fd));
+    if (++warnings_ <= kMaxWarnings) log(LogLevel::kWarn, Subsystem::kNet, "tcp store: {}", words);
+    const std::lock_guard lock(mutex_);
+    refusal_ = std::move(words);
   }
 
   std::vector<int> listeners_;
   int wake_;
-  std::list<Client> clients_;
+  const std::string secret_;
+  Clients clients_;
+  std::vector<pollfd> fds_;
+  bool knocking_ = false;  // somebody waits to be accepted
   std::unordered_map<std::string, std::string> values_;
   size_t stored_bytes_ = 0;
   Deadline accept_pause_{0};
+  int warnings_ = 0;
+  mutable std::mutex mutex_;  // of refusal_
+  std::string refusal_;
   std::atomic<bool> stopping_{false};
   std::thread thread_;  // last: it uses all of the above
 };
@@ -330,25 +395,27 @@ class StoreServer::Loop {
 StoreServer::StoreServer(std::unique_ptr<Loop> loop, std::string own_host)
     : loop_(std::move(loop)), own_host_(std::move(own_host)) {}
 StoreServer::~StoreServer() = default;
+std::string StoreServer::last_refusal() const { return loop_->last_refusal(); }
 
 Result<std::vector<int>> StoreServer::listen(const std::string& host, uint16_t port) {
   return open_listeners(host, port);
 }
 
-Result<std::unique_ptr<StoreServer>> StoreServer::start(const std::string& host, uint16_t port) {
+Result<std::unique_ptr<StoreServer>> StoreServer::start(const std::string& host, uint16_t port,
+                                                        std::string secret) {
   CGX_ASSIGN_OR_RETURN(std::vector<int> listeners, open_listeners(host, port));
-  return start(std::move(listeners));
+  return start(std::move(listeners), std::move(secret));
 }
 
-Result<std::unique_ptr<StoreServer>> StoreServer::start(std::vector<int> listeners) {
+Result<std::unique_ptr<StoreServer>> StoreServer::start(std::vector<int> listeners, std::string secret) {
   const int wake = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake < 0) {
     for (const int fd : listeners) ::close(fd);
     return error(Code::kResource, "tcp store: no descriptor for the server: {}", cause(errno));
   }
   std::string own_host = reachable_host(listeners.front());
-  return std::unique_ptr<StoreServer>(
-      new StoreServer(std::make_unique<Loop>(std::move(listeners), wake), std::move(own_host)));
+  return std::unique_ptr<StoreServer>(new StoreServer(
+      std::make_unique<Loop>(std::move(listeners), wake, std::move(secret)), std::move(own_host)));
 }
 
 }  // namespace cgx

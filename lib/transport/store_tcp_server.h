@@ -15,10 +15,11 @@ class StoreServer {
  public:
   // Listens on the addresses of `host`: on all interfaces where that name is not an address of this
   // machine (a forwarded one) or, here, only means loopback (127.0.1.1 in /etc/hosts).
-  static Result<std::unique_ptr<StoreServer>> start(const std::string& host, uint16_t port);
+  static Result<std::unique_ptr<StoreServer>> start(const std::string& host, uint16_t port,
+                                                    std::string secret);
   // The same in two steps: descriptors that listen already (port 0: one that is free), and who answers there.
   static Result<std::vector<int>> listen(const std::string& host, uint16_t port);
-  static Result<std::unique_ptr<StoreServer>> start(std::vector<int> listeners);
+  static Result<std::unique_ptr<StoreServer>> start(std::vector<int> listeners, std::string secret);
   // Serves until every client has disconnected, 2 s at most: a rank that is still starting is not cut off.
   ~StoreServer();
   StoreServer(const StoreServer&) = delete;
@@ -26,6 +27,10 @@ class StoreServer {
 
   // The numeric address by which this process reaches its own server, whatever `host` means elsewhere.
   const std::string& own_host() const { return own_host_; }
+
+  // "who says it is rank 1 was refused by the store: its secret ... (10.0.0.2:4711)", of the last; "" if none
+  // was.
+  std::string last_refusal() const;
 
  private:
   class Loop;

@@ -3,7 +3,6 @@
 #include "transport/tcp_connect.h"
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -21,6 +20,8 @@
 #include "base/log.h"
 #include "transport/network.h"
 #include "transport/rendezvous.h"
+#include "transport/tcp_endpoint.h"
+#include "transport/tcp_handshake.h"
 #include "transport/tcp_wire.h"
 
 namespace cgx {
@@ -39,51 +40,6 @@ std::string cause(int number) { return std::system_category().message(number); }
 
 void set_option(int fd, int level, int name, int value) {
   ::setsockopt(fd, level, name, &value, sizeof value);
-}
-
-// The numeric address and port as the kernel wants it. An address of the link alone gets the scope of the
-// interface that this rank uses: the peer's name for it means nothing here.
-struct Endpoint {
-  sockaddr_storage storage = {};
-  socklen_t bytes = 0;
-  const sockaddr* address() const { return reinterpret_cast<const sockaddr*>(&storage); }
-  int family() const { return storage.ss_family; }
-};
-
-Result<Endpoint> make_endpoint(const std::string& text, uint16_t port, uint32_t scope) {
-  const std::string host = text.substr(0, text.find('%'));
-  addrinfo hints = {};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-  addrinfo* list = nullptr;
-  const int fault = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
-  if (fault != 0) return error(Code::kMismatch, "tcp: \"{}\" is no address: {}", text, ::gai_strerror(fault));
-  Endpoint endpoint;
-  std::memcpy(&endpoint.storage, list->ai_addr, list->ai_addrlen);
-  endpoint.bytes = list->ai_addrlen;
-  ::freeaddrinfo(list);
-  if (endpoint.family() == AF_INET6) {
-    auto* v6 = reinterpret_cast<sockaddr_in6*>(&endpoint.storage);
-    if (IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr)) v6->sin6_scope_id = scope;
-  }
-  return endpoint;
-}
-
-uint32_t scope_of(const std::string& address) {
-  const size_t percent = address.find('%');
-  return percent == std::string::npos ? 0 : ::if_nametoindex(address.c_str() + percent + 1);
-}
-
-std::string name_of(int fd) {
-  sockaddr_storage peer = {};
-  socklen_t bytes = sizeof peer;
-  char host[NI_MAXHOST] = "?";
-  char port[NI_MAXSERV] = "?";
-  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) == 0) {
-    ::getnameinfo(reinterpret_cast<sockaddr*>(&peer), bytes, host, sizeof host, port, sizeof port,
-                  NI_NUMERICHOST | NI_NUMERICSERV);
-  }
-  return fmt::format("{}:{}", host, port);
 }
 
 // A connection that this rank makes.
@@ -113,8 +69,12 @@ class Connector {
   Connector(const TransportConfig& config, const Deadline& deadline)
       : config_(config),
         deadline_(deadline),
-        streams_(static_cast<uint16_t>(std::clamp(config.tcp_streams, 1, kMaxStreams))),
-        job_hash_(hash_of_job(config.job)) {}
+        self_{config.rank,
+              config.size,
+              static_cast<uint16_t>(std::clamp(config.tcp_streams, 1, kMaxStreams)),
+              hash_of_job(config.job),
+              {},
+              config.secret} {}
 
   Status listen(const std::string& address);
   Status exchange_cards();
@@ -127,20 +87,18 @@ class Connector {
   void advance(Visit& visit);
   void fail(Visit& visit, const std::string& reason);
   void greet(Visit& visit);
-  std::string fault_of(const TcpHello& answer, const Visit& visit) const;
   void welcome();
   bool advance(Guest& guest);
-  std::string fault_of(const TcpHello& hello) const;
+  std::string fault_of(const TcpHello& hello);
   TcpSocket* slot(int peer, uint16_t stream);
   bool complete() const;
   Status missing() const;
   void wait_and_advance();
-  TcpHello hello_to(int peer, uint16_t stream, uint32_t magic) const;
+  TcpNonce nonce_of(int peer) const;
 
   const TransportConfig& config_;
   const Deadline& deadline_;
-  uint16_t streams_;
-  uint64_t job_hash_;
+  TcpSelf self_;
   std::string own_address_;
   uint32_t scope_ = 0;
   TcpSocket listener_;
@@ -157,7 +115,7 @@ class Connector {
 Status Connector::listen(const std::string& address) {
   own_address_ = address;
   scope_ = scope_of(address);
-  CGX_ASSIGN_OR_RETURN(const Endpoint endpoint, make_endpoint(address, 0, scope_));
+  CGX_ASSIGN_OR_RETURN(const TcpEndpoint endpoint, make_endpoint(address, 0, scope_));
   listener_ = TcpSocket(::socket(endpoint.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   sockaddr_storage own = {};
   socklen_t bytes = sizeof own;
@@ -172,12 +130,13 @@ Status Connector::listen(const std::string& address) {
   }
   own_card_.magic = kTcpAcceptMagic;
   own_card_.version = kTcpVersion;
-  own_card_.streams = streams_;
+  own_card_.streams = self_.streams;
   own_card_.port = static_cast<uint16_t>(std::stoi(port));
   std::memcpy(own_card_.address, address.data(), std::min(address.size(), sizeof own_card_.address - 1));
-  if (::getrandom(own_card_.nonce, sizeof own_card_.nonce, 0) != sizeof own_card_.nonce) {
+  if (::getrandom(&self_.nonce, sizeof self_.nonce, 0) != sizeof self_.nonce) {
     return error(Code::kResource, "tcp: rank {} has no random numbers: {}", config_.rank, cause(errno));
   }
+  std::memcpy(own_card_.nonce, self_.nonce.words, sizeof own_card_.nonce);
   return {};
 }
 
@@ -190,12 +149,12 @@ Status Connector::exchange_cards() {
   links_.resize(cards_.size());
   for (int peer = 0; peer < config_.size; ++peer) {
     if (peer == config_.rank) continue;
-    links_[static_cast<size_t>(peer)].data.resize(streams_);
+    links_[static_cast<size_t>(peer)].data.resize(self_.streams);
     if (peer > config_.rank) {
-      expected_ += streams_ + 1;
+      expected_ += self_.streams + 1;
       continue;
     }
-    for (uint16_t s = 0; s < streams_; ++s) visits_.emplace_back(peer, s);
+    for (uint16_t s = 0; s < self_.streams; ++s) visits_.emplace_back(peer, s);
     visits_.emplace_back(peer, kTcpControl);
   }
   return {};
@@ -213,27 +172,18 @@ Status Connector::read_cards(const std::vector<std::string>& cards) {
           "all ranks need the same cgx",
           peer, card.version, config_.rank, kTcpVersion);
     }
-    if (card.streams != streams_) {
+    if (card.streams != self_.streams) {
       return error(Code::kMismatch, "tcp: rank {} opens {} sockets a pair, rank {} {}: they must be the same",
-                   peer, card.streams, config_.rank, streams_);
+                   peer, card.streams, config_.rank, self_.streams);
     }
     cards_.push_back(card);
   }
   return {};
 }
 
-TcpHello Connector::hello_to(int peer, uint16_t stream, uint32_t magic) const {
-  TcpHello hello;
-  hello.magic = magic;
-  hello.from = config_.rank;
-  hello.to = peer;
-  hello.size = config_.size;
-  hello.stream = stream;
-  hello.streams = streams_;
-  hello.job_hash = job_hash_;
-  std::memcpy(hello.nonce, cards_[static_cast<size_t>(peer)].nonce, sizeof hello.nonce);
-  hello.crc = tcp_crc(hello);
-  return hello;
+TcpNonce Connector::nonce_of(int peer) const {
+  const TcpCard& card = cards_[static_cast<size_t>(peer)];
+  return {{card.nonce[0], card.nonce[1]}};
 }
 
 TcpSocket* Connector::slot(int peer, uint16_t stream) {
@@ -251,8 +201,8 @@ void Connector::fail(Visit& visit, const std::string& reason) {
 
 void Connector::start(Visit& visit) {
   const TcpCard& card = cards_[static_cast<size_t>(visit.peer)];
-  const Result<Endpoint> there = make_endpoint(card.address, card.port, scope_);
-  const Result<Endpoint> here = make_endpoint(own_address_, 0, scope_);
+  const Result<TcpEndpoint> there = make_endpoint(card.address, card.port, scope_);
+  const Result<TcpEndpoint> here = make_endpoint(own_address_, 0, scope_);
   if (!there.ok() || !here.ok()) return fail(visit, (there.ok() ? here : there).status().message());
   visit.socket = TcpSocket(::socket(there->family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!visit.socket) return fail(visit, cause(errno));
@@ -268,9 +218,11 @@ void Connector::start(Visit& visit) {
 void Connector::greet(Visit& visit) {
   visit.connected = true;
   set_option(visit.socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  const TcpHello hello = hello_to(visit.peer, visit.stream, kTcpConnectMagic);
-  const ssize_t n = ::send(visit.socket.get(), &hello, sizeof hello, MSG_NOSIGNAL);
-  if (n != sizeof hello) fail(visit, n < 0 ? cause(errno) : "the connection takes no bytes");
+  const Result<TcpHello> hello =
+      make_hello(self_, visit.peer, nonce_of(visit.peer), visit.stream, kTcpConnectMagic);
+  if (!hello.ok()) return fail(visit, hello.status().message());
+  const ssize_t n = ::send(visit.socket.get(), &*hello, sizeof *hello, MSG_NOSIGNAL);
+  if (n != sizeof *hello) fail(visit, n < 0 ? cause(errno) : "the connection takes no bytes");
 }
 
 void Connector::advance(Visit& visit) {
@@ -286,26 +238,16 @@ void Connector::advance(Visit& visit) {
   if (n <= 0) return fail(visit, n < 0 ? cause(errno) : "it closed the connection during the handshake");
   visit.got += static_cast<size_t>(n);
   if (visit.got < sizeof visit.answer) return;
-  const std::string fault = fault_of(visit.answer, visit);
+  std::string fault = fault_of_host(self_, visit.answer, visit.peer, visit.stream);
+  if (fault.empty()) fault = fault_of_proof(self_, visit.answer, nonce_of(visit.peer));
   if (!fault.empty()) return fail(visit, fault);
   *slot(visit.peer, visit.stream) = std::move(visit.socket);
   visit.done = true;
 }
 
-std::string Connector::fault_of(const TcpHello& answer, const Visit& visit) const {
-  if (answer.magic != kTcpAcceptMagic || answer.crc != tcp_crc(answer)) {
-    return "what listens there is no rank of cgx";
-  }
-  const bool same = answer.version == kTcpVersion && answer.byte_order == kTcpByteOrder &&
-                    answer.from == visit.peer && answer.to == config_.rank && answer.size == config_.size &&
-                    answer.stream == visit.stream && answer.streams == streams_ &&
-                    answer.job_hash == job_hash_ &&
-                    std::memcmp(answer.nonce, own_card_.nonce, sizeof answer.nonce) == 0;
-  return same ? "" : "what listens there is a rank of another job";
-}
-
 void Connector::welcome() {
-  for (;;) {
+  // No more than are kept: else whoever comes often enough would keep this rank from all others.
+  for (size_t i = 0; i < kMaxGuests; ++i) {
     TcpSocket socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) return;  // none is left, or one that is gone again, or no descriptors: it is asked again
     if (guests_.size() >= kMaxGuests) guests_.pop_front();
@@ -314,26 +256,12 @@ void Connector::welcome() {
   }
 }
 
-// Why this hello is refused, or "".
-std::string Connector::fault_of(const TcpHello& hello) const {
-  if (hello.magic != kTcpConnectMagic) return "its bytes are no hello of cgx";
-  if (hello.byte_order != kTcpByteOrder) return "its byte order is another";
-  if (hello.version != kTcpVersion) {
-    return fmt::format("it speaks version {} of the protocol, not {}", hello.version, kTcpVersion);
-  }
-  if (hello.crc != tcp_crc(hello)) return "its hello is damaged";
-  if (hello.job_hash != job_hash_) return "it belongs to another job";
-  if (hello.size != config_.size || hello.to != config_.rank || hello.from <= config_.rank ||
-      hello.from >= config_.size) {
-    return fmt::format("it says that it is rank {} of {} and wants rank {}", hello.from, hello.size,
-                       hello.to);
-  }
-  if (hello.streams != streams_ || (hello.stream != kTcpControl && hello.stream >= streams_)) {
-    return fmt::format("it says that it is socket {} of {}", hello.stream, hello.streams);
-  }
-  const bool knows = std::memcmp(hello.nonce, own_card_.nonce, sizeof hello.nonce) == 0;
-  return knows ? ""
-               : "it does not know this rank's nonce: it is of an earlier run, or did not read the store";
+// Why this visitor is refused, or "".
+std::string Connector::fault_of(const TcpHello& hello) {
+  std::string fault = fault_of_visitor(self_, hello);
+  if (fault.empty()) fault = fault_of_proof(self_, hello, nonce_of(hello.from));
+  if (fault.empty() && *slot(hello.from, hello.stream)) fault = "that connection exists already";
+  return fault;
 }
 
 // True once the guest is through: taken as a peer's connection, or turned away.
@@ -346,19 +274,21 @@ bool Connector::advance(Guest& guest) {
   // Noise is known by its first bytes.
   if (guest.got < sizeof guest.hello && (guest.got < 4 || guest.hello.magic == kTcpConnectMagic))
     return false;
-  std::string fault = fault_of(guest.hello);
-  TcpSocket* place = fault.empty() ? slot(guest.hello.from, guest.hello.stream) : nullptr;
-  if (place != nullptr && *place) fault = "that connection exists already";
+  const std::string fault = fault_of(guest.hello);
   if (!fault.empty()) {
-    last_refusal_ = fmt::format("a connection from {} was refused: {}", name_of(guest.socket.get()), fault);
+    last_refusal_ =
+        fmt::format("a connection from {} was refused: {}", name_of_peer(guest.socket.get()), fault);
     if (++warnings_ <= kMaxWarnings)
       log(LogLevel::kWarn, Subsystem::kNet, "tcp: rank {}: {}", config_.rank, last_refusal_);
     return true;
   }
-  const TcpHello answer = hello_to(guest.hello.from, guest.hello.stream, kTcpAcceptMagic);
-  if (::send(guest.socket.get(), &answer, sizeof answer, MSG_NOSIGNAL) != sizeof answer) return true;
+  const int peer = guest.hello.from;
+  const Result<TcpHello> answer =
+      make_hello(self_, peer, nonce_of(peer), guest.hello.stream, kTcpAcceptMagic);
+  if (!answer.ok()) return true;
+  if (::send(guest.socket.get(), &*answer, sizeof *answer, MSG_NOSIGNAL) != sizeof *answer) return true;
   set_option(guest.socket.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  *place = std::move(guest.socket);
+  *slot(peer, guest.hello.stream) = std::move(guest.socket);
   --expected_;
   return true;
 }

@@ -54,7 +54,7 @@ CommunicatorConfig config_for(const Job& job, int rank, Store* store) {
 
 Result<std::unique_ptr<Store>> open_store(const Job& job, int rank) {
   if (!job.directory.empty()) return make_file_store(job.directory);
-  return make_tcp_store("127.0.0.1", job.port, rank == 0, job.timeout_ms);
+  return make_tcp_store({"127.0.0.1", job.port, rank, job.timeout_ms});
 }
 
 // The ranks of the first generation that took part, as bits. Checks that the sum is one of exactly `size`

@@ -40,6 +40,8 @@ class Communicator:
     "file:DIRECTORY" or "tcp:HOST:PORT". Raises ``cgx.Error``, naming the peer that is missing or differs.
     ``threads`` are those of this rank's codecs (0: CGX_THREADS, else 1). ``tune`` measures at once, as ``tune()``;
     ``policy_file`` holds what ``policy()`` gave, as JSON, and replaces the measuring.
+    ``secret`` (16 bytes at least; None: CGX_SECRET or the file CGX_SECRET_FILE, else none) is proven by all ranks to
+    each other when they connect.
     One call at a time is made on a communicator (a lock sees to it); ``abort`` may come from any thread.
     """
 
@@ -58,10 +60,11 @@ class Communicator:
         threads: int = 0,
         tune: bool = False,
         policy_file: str | None = None,
+        secret: str | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
-        self._store: _Store | None = _Store(store, rank, timeout_ms)
+        self._store: _Store | None = _Store(store, rank, timeout_ms, secret)
         config = Config(
             struct_size=ctypes.sizeof(Config),
             rank=rank,
@@ -77,6 +80,7 @@ class Communicator:
             threads=threads,
             tune=int(tune),
             policy_file=_text(policy_file),
+            secret=_text(secret),
         )
         try:
             check(load().cgx_comm_create(ctypes.byref(config), ctypes.byref(self._handle)))
@@ -246,15 +250,15 @@ class Communicator:
 class _Store:
     """A store's handle, shared by the communicators that need it. Null where it comes from the environment."""
 
-    def __init__(self, store: str | None, rank: int, timeout_ms: int) -> None:
+    def __init__(self, store: str | None, rank: int, timeout_ms: int, secret: str | None) -> None:
         self.handle = ctypes.c_void_p()
-        self.handle = _make_store(store, rank, timeout_ms)
+        self.handle = _make_store(store, rank, timeout_ms, secret)
 
     def __del__(self) -> None:
         load().cgx_store_destroy(self.handle)
 
 
-def _make_store(store: str | None, rank: int, timeout_ms: int) -> ctypes.c_void_p:
+def _make_store(store: str | None, rank: int, timeout_ms: int, secret: str | None) -> ctypes.c_void_p:
     handle = ctypes.c_void_p()
     if store is None:
         return handle
@@ -267,5 +271,7 @@ def _make_store(store: str | None, rank: int, timeout_ms: int) -> ctypes.c_void_
         raise ValueError(f"store {store!r} must be 'file:DIRECTORY' or 'tcp:HOST:PORT'")
     if rank < 0:
         raise ValueError("a tcp store needs to know the rank: pass rank=")
-    check(load().cgx_store_create_tcp(host.encode(), int(port), rank, timeout_ms, ctypes.byref(handle)))
+    known = _text(secret)
+    create = load().cgx_store_create_tcp_secret
+    check(create(host.encode(), int(port), rank, timeout_ms, known, ctypes.byref(handle)))
     return handle

@@ -61,6 +61,7 @@ class Config(ctypes.Structure):
         ("threads", ctypes.c_uint32),
         ("tune", ctypes.c_uint32),
         ("policy_file", ctypes.c_char_p),
+        ("secret", ctypes.c_char_p),
     ]
 
 
@@ -159,9 +160,9 @@ _SIGNATURES = {
     "cgx_algorithm_list": (ctypes.c_char_p, []),
     "cgx_variable_list": (ctypes.c_char_p, []),
     "cgx_store_create_file": (_STATUS, [ctypes.c_char_p, _OUT]),
-    "cgx_store_create_tcp": (
+    "cgx_store_create_tcp_secret": (
         _STATUS,
-        [ctypes.c_char_p, ctypes.c_int, ctypes.c_int, ctypes.c_int64, _OUT],
+        [ctypes.c_char_p, ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_char_p, _OUT],
     ),
     "cgx_store_destroy": (None, [_HANDLE]),
     "cgx_comm_create": (_STATUS, [ctypes.POINTER(Config), _OUT]),

@@ -26,6 +26,8 @@ class Options(RawOptions):
     threads: of this rank's codecs, beside PyTorch's own; 0 for CGX_THREADS, else 1.
     tune: measure codecs and links at the first collective that cgx runs, and let the result choose algorithms too, not
         only codecs that are "auto". policy_file: JSON that ``cgx.torch.policy()`` gave, instead of measuring.
+    secret: what all ranks prove to each other when cgx connects them, 16 bytes at least; None for CGX_SECRET or
+        CGX_SECRET_FILE, else no proof. PyTorch's own connections know nothing of it.
     Raises ValueError or ``cgx.Error`` for a wrong value.
     """
 
@@ -42,6 +44,7 @@ class Options(RawOptions):
         threads: int = 0,
         tune: bool = False,
         policy_file: str | None = None,
+        secret: str | None = None,
     ) -> None:
         super().__init__()
         if min_elements < 0:
@@ -62,6 +65,7 @@ class Options(RawOptions):
         self.threads = threads
         self.tune = tune
         self.policy_file = policy_file or ""
+        self.secret = secret or ""
 
     @classmethod
     def from_environment(cls) -> Options:
