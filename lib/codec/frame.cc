@@ -1,9 +1,11 @@
+// See frame.h. The order of checks is that of trust: magic, version, lengths, checksum, then what the fields
+// mean.
 #include "codec/frame.h"
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 
+#include "base/crc32c.h"
 #include "codec/codec.h"
 #include "codec/wire.h"
 
@@ -26,21 +28,8 @@ struct FrameHeader {
 };
 static_assert(sizeof(FrameHeader) == 32);
 
-constexpr std::array<uint32_t, 256> crc_table() {
-  std::array<uint32_t, 256> table{};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82f63b78u : 0u);
-    table[byte] = crc;
-  }
-  return table;
-}
-constexpr std::array<uint32_t, 256> kCrcTable = crc_table();
-
 uint32_t header_crc(const FrameHeader& header, std::span<const uint8_t> spec) {
-  uint8_t bytes[sizeof(header) - sizeof(header.header_crc)];
-  memcpy(bytes, &header, sizeof(bytes));
-  return crc32c(spec, crc32c(bytes));
+  return crc32c(crc32c(0, &header, sizeof(header) - sizeof(header.header_crc)), spec.data(), spec.size());
 }
 
 Status check_header(const FrameHeader& header, std::span<const uint8_t> bytes) {
@@ -84,19 +73,13 @@ Status check_block(const FrameHeader& header, const CodecSpec& spec, std::span<c
                  "frame says that {} elements in codec \"{}\" took {} bytes, which they do not", header.count,
                  to_string(spec), header.block_bytes);
   }
-  const uint32_t crc = crc32c(block);
+  const uint32_t crc = crc32c(0, block.data(), block.size());
   if (crc == header.block_crc) return {};
   return error(Code::kCorrupt, "frame's block is damaged: CRC32C {:08x}, not {:08x} as written", crc,
                header.block_crc);
 }
 
 }  // namespace
-
-uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t before) {
-  uint32_t crc = ~before;
-  for (uint8_t byte : bytes) crc = (crc >> 8) ^ kCrcTable[(crc ^ byte) & 0xff];
-  return ~crc;
-}
 
 std::vector<uint8_t> write_frame(const Frame& frame) {
   const std::string spec = to_string(frame.spec);
@@ -108,7 +91,7 @@ std::vector<uint8_t> write_frame(const Frame& frame) {
                         static_cast<uint16_t>(spec.size()),
                         frame.count,
                         frame.block.size(),
-                        crc32c(frame.block),
+                        crc32c(0, frame.block.data(), frame.block.size()),
                         0};
   header.header_crc = header_crc(header, spec_bytes);
   std::vector<uint8_t> out(sizeof(header) + spec.size() + frame.block.size());

@@ -39,7 +39,4 @@ std::vector<uint8_t> write_frame(const Frame& frame);
 // give a frame or kCorrupt (kUnsupported: a later version's).
 Result<Frame> read_frame(std::span<const uint8_t> bytes);
 
-// Continues from the CRC of what came before; 0 for the first.
-uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t before = 0);
-
 }  // namespace cgx

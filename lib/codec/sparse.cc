@@ -158,8 +158,11 @@ Status TopK::decode(const DecodeArgs& args) {
   const bool whole = args.begin == 0 && args.end == args.count;
   CGX_RETURN_IF_ERROR(check_indices(args.block, whole ? 0 : low, whole ? k : high, args.begin, args.end));
   clear(args);
+  // The block may lie in memory that a peer shares: an index is looked at again when it is used.
+  const uint64_t size = args.end - args.begin;
   return for_each_value(args, args.block + topk_values(k), k, low, high, [&](size_t j, float value) {
-    put(args.into, value, args.out[wire_load<uint32_t>(args.block + 4 * j) - args.begin]);
+    const uint64_t at = uint64_t{wire_load<uint32_t>(args.block + 4 * j)} - args.begin;
+    if (at < size) put(args.into, value, args.out[at]);
   });
 }
 

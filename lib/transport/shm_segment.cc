@@ -191,7 +191,7 @@ Status PeerSegment::check(const ShmIdentity& identity, uint64_t file_bytes) {
                  "shared memory: the segment of rank {} of {} is of rank {} of {}, or another job",
                  identity.rank, identity.size, header.rank, header.size);
   }
-  const uint64_t pool_bytes = header.pool_bytes;
+  const uint64_t pool_bytes = *const_cast<const volatile uint64_t*>(&header.pool_bytes);
   geometry_ = {identity.rank, identity.size, pool_bytes};
   if (pool_bytes > file_bytes || pool_bytes % kShmPage != 0 || geometry_.segment_bytes() != file_bytes ||
       header.segment_bytes != file_bytes || header.lane_slot_bytes != geometry_.lane_slot_bytes()) {

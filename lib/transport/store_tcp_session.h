@@ -22,6 +22,7 @@ class StoreSession {
  public:
   // `nonce`: random, of this connection. `secret` must outlive the session; "": none.
   StoreSession(const std::string& secret, const uint64_t (&nonce)[2]);
+  StoreSession(std::string&&, const uint64_t (&)[2]) = delete;
 
   // How many bytes complete what is due; never 0.
   size_t wants() const { return due_ - in_.size(); }

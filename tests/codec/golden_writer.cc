@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/crc32c.h"
 #include "codec/frame.h"
 #include "golden_cases.h"
 
@@ -26,7 +27,7 @@ bool write_case(const golden::Case& c, const std::filesystem::path& directory) {
   std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(frame.data()), std::ssize(frame));
   const auto* decoded = reinterpret_cast<const uint8_t*>(y.data());
   std::ofstream(directory / "decoded.txt", std::ios::app)
-      << fmt::format("{} {:08x}\n", golden::file_name(c), crc32c({decoded, 4 * c.count}));
+      << fmt::format("{} {:08x}\n", golden::file_name(c), crc32c(0, decoded, 4 * c.count));
   std::printf("wrote %s (%zu bytes)\n", path.c_str(), frame.size());
   return true;
 }

@@ -19,12 +19,15 @@
 #include <thread>
 #include <vector>
 
+#include "ports.h"
 #include "transport/rendezvous.h"
 #include "transport/store_tcp_wire.h"
 
 namespace cgx {
 namespace {
 
+using test::free_port;
+using test::loopback;
 using Clock = std::chrono::steady_clock;
 
 int64_t ms_since(Clock::time_point begin) {
@@ -43,25 +46,6 @@ class TemporaryDirectory {
  private:
   std::string path_;
 };
-
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-
-// A port that was free a moment ago.
-uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t bytes = sizeof address;
-  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), bytes), 0);
-  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes), 0);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
 
 std::unique_ptr<Store> must(Result<std::unique_ptr<Store>> store) {
   EXPECT_TRUE(store.ok()) << store.status().message();

@@ -1,0 +1,109 @@
+// Any bytes as a block of any codec: decoded whole, added, and in part, on each CPU path, they give the same
+// values or the same refusal. ASan sees reads and writes outside, as input and output have their exact sizes.
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "codec/codec.h"
+#include "fuzz.h"
+
+namespace cgx {
+namespace {
+
+constexpr const char* kSpecs[] = {"none",
+                                  "cast:fp16",
+                                  "cast:bf16",
+                                  "natural",
+                                  "natural8",
+                                  "natural8:bias=100",
+                                  "maxmin:bits=1",
+                                  "maxmin:bits=2,bucket=64",
+                                  "maxmin:bits=3,bucket=128",
+                                  "maxmin:bits=4",
+                                  "maxmin:bits=4,bucket=0",
+                                  "maxmin:bits=5,bucket=256",
+                                  "maxmin:bits=6,bucket=1024",
+                                  "maxmin:bits=7,bucket=32",
+                                  "maxmin:bits=8",
+                                  "dither:bits=2,norm=1",
+                                  "dither:bits=4",
+                                  "dither:bits=5,norm=2,levels=12,bucket=1024",
+                                  "dither:bits=8,norm=2,bucket=0",
+                                  "natdither:bits=2,norm=1,bucket=128",
+                                  "natdither:bits=4",
+                                  "natdither:bits=5,norm=2,bucket=32",
+                                  "natdither:bits=8,norm=2,levels=100,bucket=0",
+                                  "topk:ratio=0.01",
+                                  "topk:ratio=0.3",
+                                  "topk:ratio=0.3|natural",
+                                  "topk:ratio=0.3|maxmin:bits=4,bucket=64",
+                                  "topk:ratio=1",
+                                  "randk:ratio=0.05",
+                                  "randk:ratio=0.3|natural",
+                                  "randk:ratio=0.5|maxmin:bits=3,bucket=0"};
+constexpr size_t kSpecCount = sizeof kSpecs / sizeof *kSpecs;
+constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+constexpr size_t kMostElements = 2100;
+
+struct Decoded {
+  Code code;
+  std::vector<float> values;
+};
+
+Decoded decode_at(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t count, size_t begin,
+                  size_t end, Into into) {
+  std::vector<float> out(end - begin, 1.5f);
+  const Status status = decode_part(spec, dtype, block, count, begin, end, into, out.data());
+  FUZZ_CHECK(status.ok() || status.code() == Code::kCorrupt);
+  return {status.code(), std::move(out)};
+}
+
+// The same bits; but where metadata that no encoder writes overflows, one path may say FLT_MAX and another
+// Inf.
+bool same(const Decoded& a, const Decoded& b) {
+  if (a.code != b.code || a.code != Code::kOk) return a.code == b.code;
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    const float x = a.values[i], y = b.values[i];
+    const bool both_overflow = !(std::fabs(x) < FLT_MAX) && !(std::fabs(y) < FLT_MAX);
+    if (!both_overflow && std::memcmp(&x, &y, sizeof x) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+}  // namespace cgx
+
+// spec, type, count (2 bytes), a cut, then the block; what is missing of it is made of what is there.
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace cgx;  // NOLINT(google-build-using-namespace)
+  fuzz::Input input(data, size);
+  const CodecSpec spec = *parse_spec(kSpecs[input.take<uint8_t>() % kSpecCount]);
+  const DType dtype = kTypes[input.take<uint8_t>() % 3];
+  const size_t count = input.take<uint16_t>() % (kMostElements + 1);
+  const size_t cuts = input.take<uint8_t>();
+  const size_t bytes = encoded_bytes(spec, dtype, count);
+  FUZZ_CHECK(bytes <= count * dtype_bytes(dtype));
+  const std::unique_ptr<uint8_t[]> block(new uint8_t[bytes]);
+  const std::string_view rest = input.rest();
+  for (size_t i = 0; i < bytes; ++i) {
+    block[i] = rest.empty() ? static_cast<uint8_t>(cuts) : static_cast<uint8_t>(rest[i % rest.size()]);
+  }
+  const size_t grain = granule(spec);
+  const size_t begin = grain == 0 ? 0 : (cuts * grain) % (count + 1) / grain * grain;
+  Decoded first[3];
+  bool is_first = true;
+  for (const std::string_view path : cpu_paths()) {
+    FUZZ_CHECK(force_cpu_path(path).ok());
+    const Decoded now[3] = {decode_at(spec, dtype, block.get(), count, 0, count, Into::kAssign),
+                            decode_at(spec, dtype, block.get(), count, 0, count, Into::kAdd),
+                            decode_at(spec, dtype, block.get(), count, begin, count, Into::kAssign)};
+    for (int i = 0; i < 3; ++i) {
+      if (is_first) first[i] = now[i];
+      FUZZ_CHECK(same(first[i], now[i]));
+    }
+    is_first = false;
+  }
+  return 0;
+}
