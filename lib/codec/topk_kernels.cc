@@ -5,7 +5,11 @@
 
 #include <bit>
 
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)  // as in drivers.cc
+#ifdef CGX_FUZZ  // as in drivers.cc
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX2 | HWY_AVX3_DL)
+#else
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/topk_kernels.cc"
 #include "hwy/foreach_target.h"
