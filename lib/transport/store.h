@@ -64,8 +64,12 @@ Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64
 // Values carry an HMAC-SHA256 of key and value: one that was set without this secret is kMismatch. Does not
 // own `store`. What a store holds is set and read through such a one on all ranks, or on none.
 std::unique_ptr<Store> make_signed_store(Store* store, std::string secret);
-// Of a value as it lies in the store under it: a rank without a secret that reads one can say so.
-bool is_signed_value(std::string_view value);
+// Of a value as it lies in the store under it, behind this mark and 32 bytes: a rank without a secret that
+// reads one can say so. (Here for the Gloo module, which has no use for OpenSSL.)
+inline constexpr std::string_view kSignedMark = "cgx-hmac-sha256:";
+inline bool is_signed_value(std::string_view value) {
+  return value.starts_with(kSignedMark) && value.size() >= kSignedMark.size() + 32;
+}
 // Puts `prefix` before every key; does not own `store`.
 std::unique_ptr<Store> make_prefix_store(Store* store, std::string prefix);
 

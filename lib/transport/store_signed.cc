@@ -10,7 +10,6 @@
 namespace cgx {
 namespace {
 
-constexpr std::string_view kMark = "cgx-hmac-sha256:";
 constexpr std::string_view kLabel = "cgx store value";
 
 class SignedStore final : public Store {
@@ -19,7 +18,7 @@ class SignedStore final : public Store {
 
   Status set(const std::string& key, const std::string& value) override {
     CGX_ASSIGN_OR_RETURN(const Mac mac, mac_of(key, value));
-    std::string stored(kMark);
+    std::string stored(kSignedMark);
     stored.append(reinterpret_cast<const char*>(mac.data()), mac.size());
     return store_->set(key, stored + value);
   }
@@ -43,8 +42,9 @@ class SignedStore final : public Store {
                    "CGX_SECRET (or `secret`) must be the same on all ranks",
                    key);
     }
-    std::memcpy(theirs.data(), stored->data() + kMark.size(), theirs.size());
-    std::string value = stored->substr(kMark.size() + theirs.size());
+    static_assert(sizeof(Mac) == 32);
+    std::memcpy(theirs.data(), stored->data() + kSignedMark.size(), theirs.size());
+    std::string value = stored->substr(kSignedMark.size() + theirs.size());
     CGX_ASSIGN_OR_RETURN(const Mac mac, mac_of(key, value));
     if (equal_macs(mac, theirs)) return value;
     return error(
@@ -62,10 +62,6 @@ class SignedStore final : public Store {
 
 std::unique_ptr<Store> make_signed_store(Store* store, std::string secret) {
   return std::make_unique<SignedStore>(store, std::move(secret));
-}
-
-bool is_signed_value(std::string_view value) {
-  return value.starts_with(kMark) && value.size() >= kMark.size() + sizeof(Mac);
 }
 
 }  // namespace cgx
