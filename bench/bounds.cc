@@ -230,8 +230,8 @@ void scale_by(std::span<Interval> values, double factor) {
     v = {v.low * factor - magnitude(v) * 0x1p-24, v.high * factor + magnitude(v) * 0x1p-24};
 }
 
-// Every contribution rounded, the sum rounded: covers scatter_gather and, having one rounding less,
-// allgather.
+// Every contribution rounded, the sum rounded: covers scatter_gather, allgather, which has one rounding less,
+// and hierarchical with an exact inner codec, which rounds hosts' sums instead of contributions.
 std::vector<Interval> scatter_gather(const DeclaredBound& bound, double scale,
                                      const std::vector<std::vector<double>>& inputs) {
   std::vector<Interval> sum = points(inputs[0]);
@@ -267,15 +267,32 @@ std::vector<Interval> ring(const DeclaredBound& bound, double scale,
   return hull;
 }
 
+// What rank r of a binomial tree sends: its own elements and its children's sums, rounded.
+std::vector<Interval> subtree(const DeclaredBound& bound, double scale,
+                              const std::vector<std::vector<double>>& inputs, size_t r) {
+  std::vector<Interval> sum = points(inputs[r]);
+  for (size_t bit = 1; r + bit < inputs.size() && (r & bit) == 0; bit *= 2) {
+    add(sum, subtree(bound, 1, inputs, r + bit));
+  }
+  if (scale != 1) scale_by(sum, scale);
+  bound.widen(sum);
+  return sum;
+}
+
+void cover(std::vector<Interval>& hull, const std::vector<Interval>& other) {
+  for (size_t e = 0; e < hull.size(); ++e) {
+    hull[e] = {std::min(hull[e].low, other[e].low), std::max(hull[e].high, other[e].high)};
+  }
+}
+
 std::vector<Interval> rounded_sum(const DeclaredBound& bound, const std::string& algorithm, double scale,
                                   const std::vector<std::vector<double>>& inputs) {
   if (algorithm == "ring") return ring(bound, scale, inputs);
+  if (algorithm == "tree") return subtree(bound, scale, inputs, 0);
   std::vector<Interval> out = scatter_gather(bound, scale, inputs);
   if (algorithm != "auto") return out;
-  const std::vector<Interval> other = ring(bound, scale, inputs);
-  for (size_t e = 0; e < out.size(); ++e) {
-    out[e] = {std::min(out[e].low, other[e].low), std::max(out[e].high, other[e].high)};
-  }
+  cover(out, ring(bound, scale, inputs));
+  cover(out, subtree(bound, scale, inputs, 0));
   return out;
 }
 
@@ -283,7 +300,10 @@ std::vector<Interval> rounded_sum(const DeclaredBound& bound, const std::string&
 
 Expected expected_sum(const DeclaredBound& bound, const Reduction& reduction,
                       const std::vector<std::vector<double>>& inputs) {
-  const double scale = reduction.op == CGX_AVG ? double{1.0f / static_cast<float>(inputs.size())} : 1.0;
+  const double share = 1.0 / static_cast<double>(inputs.size());
+  const double scale = reduction.op != CGX_AVG          ? 1.0
+                       : reduction.dtype == CGX_FLOAT64 ? share
+                                                        : double{static_cast<float>(share)};
   Expected out;
   out.exact.resize(inputs[0].size());
   for (size_t e = 0; e < out.exact.size(); ++e) {
@@ -293,7 +313,7 @@ Expected expected_sum(const DeclaredBound& bound, const Reduction& reduction,
   }
   // Two ranks' sum is the same in any order.
   const bool rank_order =
-      inputs.size() <= 2 || (reduction.algorithm != "ring" && reduction.algorithm != "auto");
+      inputs.size() <= 2 || reduction.algorithm == "scatter_gather" || reduction.algorithm == "allgather";
   if (is_integer(reduction.dtype)) {
     out.bound = points(out.exact);
   } else if (bound.lossless() && reduction.dtype == CGX_FLOAT32 && rank_order) {

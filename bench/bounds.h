@@ -55,7 +55,8 @@ struct Expected {
 };
 
 struct Reduction {
-  std::string algorithm;  // "auto": any; the bound of "scatter_gather" also holds for "allgather"
+  std::string
+      algorithm;  // "auto": any; the bound of "scatter_gather" also holds for "allgather" and "hierarchical"
   cgx_op op = CGX_SUM;
   cgx_dtype dtype = CGX_FLOAT32;
 };

@@ -82,7 +82,10 @@ typedef enum cgx_dtype {
 
 typedef enum cgx_op {
   CGX_SUM = 0,
-  CGX_AVG = 1 /* sum times the float nearest to 1/size, inside the reduction; not for integers */
+  CGX_AVG = 1, /* sum times 1/size (the nearest fp32, or fp64 for fp64), inside the reduction; not for integers */
+  CGX_MIN = 2, /* min, max and product are never compressed: see cgx_allreduce() */
+  CGX_MAX = 3,
+  CGX_PROD = 4
 } cgx_op;
 
 /* ---- Codecs ------------------------------------------------------------------------------------ */
@@ -189,7 +192,7 @@ typedef struct cgx_config {
                             of a store needs its own. NULL: CGX_JOB, or "cgx" */
   const char* transport; /* "shm", "tcp", "gloo", "local" (ranks as threads), NULL or "auto": shm when all ranks share a
                             host, else tcp */
-  const char* algorithm; /* "scatter_gather", "ring", "allgather"; NULL or "auto": by specs, size and ranks */
+  const char* algorithm; /* "scatter_gather", "ring", "allgather", "tree", "hierarchical"; NULL or "auto": by specs, size, ranks and hosts */
   const char* interface_name; /* network interface of tcp and gloo; NULL: CGX_SOCKET_IFNAME, else by the host's address */
   int64_t timeout_ms;    /* longest time without progress of a peer, in start-up and in collectives; 0: CGX_TIMEOUT_MS, else 300000 */
   uint64_t seed;         /* of the random bits; the same on all ranks */
@@ -201,11 +204,13 @@ typedef struct cgx_config {
   const char* secret;    /* what all ranks know and nobody else, 16 bytes at least: they prove it to each other when they
                             connect, and sign what they leave in the store. NULL: CGX_SECRET, or the text of the file
                             CGX_SECRET_FILE, else none. Nothing is encrypted (docs/RELIABILITY.md) */
+  const char* inner_codec; /* spec of messages inside a host, of the algorithm "hierarchical"; NULL: CGX_INNER_CODEC,
+                              else "none". Segments that are uncompressed are so inside a host, too */
 } cgx_config;
-#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL}
+#define CGX_CONFIG_INIT {(uint32_t)sizeof(cgx_config), -1, -1, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL}
 
 /* Meets the other ranks and connects to them. Collective: every rank calls it, with the same size, job, transport,
- * algorithm, seed, slice_bytes, tune and policy (differences are CGX_MISMATCH on all ranks that name both sides; ranks with
+ * algorithm, seed, slice_bytes, tune, policy and inner_codec (differences are CGX_MISMATCH on all ranks that name both sides; ranks with
  * different jobs do not meet, which ends in CGX_TIMEOUT naming the ranks that did not come).
  * The environment gives, in this order: rank and size from CGX_RANK/CGX_SIZE, RANK/WORLD_SIZE (torchrun),
  * OMPI_COMM_WORLD_RANK/SIZE, PMI_RANK/SIZE, SLURM_PROCID/NTASKS; the store from CGX_STORE=file:DIR or
@@ -272,10 +277,12 @@ typedef struct cgx_allreduce_args {
 } cgx_allreduce_args;
 #define CGX_ALLREDUCE_ARGS_INIT {(uint32_t)sizeof(cgx_allreduce_args), NULL, NULL, 0, CGX_FLOAT32, CGX_SUM, NULL, 0, NULL, 0, 0}
 
-/* Sums (or averages) over the ranks. Every rank ends with the same bits. Collectives of one communicator run in the
+/* Reduces over the ranks, by args->op. Every rank ends with the same bits. Collectives of one communicator run in the
  * order of the calls, which must be the same on all ranks: a different count, dtype, op, spec or order is
- * CGX_MISMATCH on all ranks, naming both sides. fp16 and bf16 are summed in fp32. Integers and fp64 take no codec but
- * "none" and are summed in their own type.
+ * CGX_MISMATCH on all ranks, naming both sides. fp16 and bf16 are summed in fp32, integers (which wrap) and fp64 in
+ * their own type. Codecs compress sums and averages of fp32, fp16 and bf16; whatever else comes with a codec goes
+ * uncompressed, which is logged once and counted (elements_not_float, elements_not_sum). A NaN on any rank makes CGX_MIN
+ * and CGX_MAX NaN; of zeros of both signs they give either.
  * After any error but CGX_INVALID_ARGUMENT and CGX_UNSUPPORTED (found before anything was sent) the
  * communicator is failed, `output` is undefined and residuals are those of the last success. */
 CGX_API cgx_status cgx_allreduce(cgx_comm* comm, const cgx_allreduce_args* args);
@@ -316,8 +323,9 @@ typedef struct cgx_stats {
   double encode_seconds;
   double decode_seconds;         /* decoding and summing */
   double wait_seconds;           /* waiting for peers */
+  uint64_t elements_not_sum;     /* a codec was asked for CGX_MIN, CGX_MAX or CGX_PROD: sent raw */
 } cgx_stats;
-#define CGX_STATS_INIT {(uint32_t)sizeof(cgx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0}
+#define CGX_STATS_INIT {(uint32_t)sizeof(cgx_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0}
 
 /* Totals since the communicator was made. The greeting of 256 bytes with which a collective begins, and which finds
  * calls that differ, is in none of them. Any thread. */

@@ -272,6 +272,7 @@ class Communicator {
     bool tune = false;
     std::string policy_file;
     std::string secret;
+    std::string inner_codec;
   };
 
   // One allreduce: `input` null means in place.
@@ -308,6 +309,7 @@ class Communicator {
     config.tune = options.tune ? 1 : 0;
     config.policy_file = text(options.policy_file);
     config.secret = text(options.secret);
+    config.inner_codec = text(options.inner_codec);
     cgx_comm* made = nullptr;
     detail::check(cgx_comm_create(&config, &made));
     handle_.reset(made);

@@ -173,6 +173,8 @@ Result<bool> tune() { return read_flag("CGX_TUNE"); }
 
 std::string policy_file() { return read("CGX_POLICY_FILE"); }
 
+std::string inner_codec() { return read("CGX_INNER_CODEC"); }
+
 std::string host_id() { return read("CGX_HOST_ID"); }
 
 Status check_secret(std::string_view secret) {

@@ -46,6 +46,7 @@ std::string policy_file();       // CGX_POLICY_FILE, else ""
 Result<std::string> secret();
 constexpr size_t kLeastSecret = 16;  // bytes: proofs can be guessed at by whoever has heard one
 Status check_secret(std::string_view secret);
+std::string inner_codec();           // CGX_INNER_CODEC, else ""
 std::vector<std::string> modules();  // CGX_MODULE_PATH: directories, separated by ':'
 
 struct LogSettings {

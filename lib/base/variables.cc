@@ -30,6 +30,7 @@ constexpr Variable kVariables[] = {
     {"CGX_THREADS", "1", "threads of each rank's codecs, the caller's included: 1 to 256", "library"},
     {"CGX_TUNE", "0", "1: measure codecs and links when a communicator is made", "library"},
     {"CGX_POLICY_FILE", "none", "a policy that was saved as JSON, instead of measuring", "library"},
+    {"CGX_INNER_CODEC", "none", "codec of messages inside a host, of the algorithm hierarchical", "library"},
     {"CGX_MODULE_PATH", "beside libcgx.so", "directories, separated by ':', that hold libcgx_gloo.so",
      "library"},
     {"CGX_DEBUG", "WARN",

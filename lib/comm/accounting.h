@@ -13,6 +13,7 @@ struct Accounting {
   uint64_t raw = 0;         // asked for uncompressed
   uint64_t too_small = 0;   // their segment's block would not have been smaller
   uint64_t not_float = 0;   // integers and fp64
+  uint64_t not_sum = 0;     // a codec was asked for a minimum, maximum or product
 };
 
 Accounting account(const Layout& layout);

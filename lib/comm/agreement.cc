@@ -30,7 +30,9 @@ Status compare_cards(const Card& theirs, int their_rank, const Card& own, int ow
   CGX_RETURN_IF_ERROR(
       compare_field("slice_bytes", theirs.slice_bytes, own.slice_bytes, their_rank, own_rank));
   CGX_RETURN_IF_ERROR(compare_field("tune", theirs.tune ? 1 : 0, own.tune ? 1 : 0, their_rank, own_rank));
-  return compare_field("policy (hash of the file's text)", theirs.policy, own.policy, their_rank, own_rank);
+  CGX_RETURN_IF_ERROR(
+      compare_field("policy (hash of the file's text)", theirs.policy, own.policy, their_rank, own_rank));
+  return compare_field("inner_codec", theirs.inner_codec, own.inner_codec, their_rank, own_rank);
 }
 
 Status missing(Store* store, const Agreement& agreement, int size) {
@@ -51,11 +53,17 @@ Status missing(Store* store, const Agreement& agreement, int size) {
 }  // namespace
 
 std::string to_text(const Card& card) {
-  return nlohmann::json{{"cgx", card.version},         {"size", card.size},
-                        {"transport", card.transport}, {"algorithm", card.algorithm},
-                        {"seed", card.seed},           {"slice_bytes", card.slice_bytes},
-                        {"tune", card.tune ? 1 : 0},   {"policy", card.policy},
-                        {"members", card.members},     {"heir", card.heir}}
+  return nlohmann::json{{"cgx", card.version},
+                        {"size", card.size},
+                        {"transport", card.transport},
+                        {"algorithm", card.algorithm},
+                        {"seed", card.seed},
+                        {"slice_bytes", card.slice_bytes},
+                        {"tune", card.tune ? 1 : 0},
+                        {"policy", card.policy},
+                        {"members", card.members},
+                        {"heir", card.heir},
+                        {"inner_codec", card.inner_codec}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -76,7 +84,8 @@ Result<Card> parse_card(const std::string& text, int rank) {
   if (number("cgx", card.version) && number("size", card.size) && string("transport", card.transport) &&
       string("algorithm", card.algorithm) && number("seed", card.seed) &&
       number("slice_bytes", card.slice_bytes) && number("tune", tune) && number("policy", card.policy) &&
-      string("members", card.members) && string("heir", card.heir)) {
+      string("members", card.members) && string("heir", card.heir) &&
+      string("inner_codec", card.inner_codec)) {
     card.tune = tune != 0;
     return card;
   }

@@ -22,6 +22,7 @@ struct Card {
   uint64_t policy = 0;  // a hash of the pinned policy's text
   std::string members;  // of a shrunk communicator: the ranks that they had before
   std::string heir;     // where this rank will serve a store, should the present one end; not compared
+  std::string inner_codec;
 };
 
 std::string to_text(const Card& card);

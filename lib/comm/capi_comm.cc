@@ -63,6 +63,7 @@ Result<CommunicatorConfig> read_config(const cgx_config* given) {
   }
   config.seed = c.seed;
   config.slice_bytes = c.slice_bytes;
+  config.inner_codec = text_or(c.inner_codec, cgx::config::inner_codec());
   CGX_RETURN_IF_ERROR(read_policy_config(c, &config));
   CGX_ASSIGN_OR_RETURN(config.secret, cgx::secret_or_environment(c.secret));
   if (c.store != nullptr) {
@@ -98,14 +99,16 @@ Result<cgx::CodecSpec> read_spec(const cgx_codec* codec, const char* argument) {
   return codec->spec;
 }
 
-Result<cgx::Layout> read_layout(const cgx_allreduce_args& args, DType dtype) {
+Result<cgx::Request> read_request(const cgx_allreduce_args& args, DType dtype, cgx::ReduceOp op) {
   if (args.segments == nullptr) {
     if (args.segment_count != 0) {
       return error(Code::kInvalidArgument, "args->segment_count is {}, but args->segments is NULL",
                    args.segment_count);
     }
     CGX_ASSIGN_OR_RETURN(const cgx::CodecSpec spec, read_spec(args.codec, "args->codec"));
-    return cgx::Layout::uniform(dtype, args.count, spec, args.tensor_id);
+    std::vector<cgx::Segment> whole;
+    if (args.count > 0) whole.push_back({0, args.count, spec, args.tensor_id});
+    return cgx::make_request(dtype, op, args.count, std::move(whole));
   }
   if (args.codec != nullptr) {
     return error(Code::kInvalidArgument, "args->codec and args->segments are both given: one must be NULL");
@@ -126,23 +129,43 @@ Result<cgx::Layout> read_layout(const cgx_allreduce_args& args, DType dtype) {
     }
     segments.push_back({s.offset, s.count, spec, s.tensor_id});
   }
-  return cgx::Layout::make(dtype, args.count, std::move(segments));
+  return cgx::make_request(dtype, op, args.count, std::move(segments));
+}
+
+Result<cgx::ReduceOp> read_op(const cgx_op& given) {
+  const int op = read_enum(given);
+  switch (op) {
+    case CGX_SUM:
+    case CGX_AVG:
+      return cgx::ReduceOp::kSum;
+    case CGX_MIN:
+      return cgx::ReduceOp::kMin;
+    case CGX_MAX:
+      return cgx::ReduceOp::kMax;
+    case CGX_PROD:
+      return cgx::ReduceOp::kProd;
+    default:
+      return error(Code::kInvalidArgument, "op {} is none of CGX_SUM, CGX_AVG, CGX_MIN, CGX_MAX and CGX_PROD",
+                   op);
+  }
 }
 
 Result<cgx::AllreduceCall> read_call(const cgx_allreduce_args* given) {
   cgx_allreduce_args args = CGX_ALLREDUCE_ARGS_INIT;
   CGX_RETURN_IF_ERROR(read_struct(given, "args", &args));
   CGX_ASSIGN_OR_RETURN(const DType dtype, read_dtype(args.dtype));
-  const int op = read_enum(args.op);
-  if (op != CGX_SUM && op != CGX_AVG) {
-    return error(Code::kInvalidArgument, "op {} is neither CGX_SUM nor CGX_AVG", op);
-  }
+  CGX_ASSIGN_OR_RETURN(const cgx::ReduceOp op, read_op(args.op));
   CGX_RETURN_IF_ERROR(check_memory(args, dtype));
   cgx::AllreduceCall call;
-  CGX_ASSIGN_OR_RETURN(call.layout, read_layout(args, dtype));
+  CGX_ASSIGN_OR_RETURN(cgx::Request request, read_request(args, dtype, op));
+  call.op = op;
+  call.spared = request.spared;
+  call.spared_elements = request.spared_elements;
+  call.spared_words = explain(request, op);
+  call.layout = std::move(request.layout);
   call.input = args.input;
   call.output = args.output;
-  call.average = op == CGX_AVG;
+  call.average = read_enum(args.op) == CGX_AVG;
   call.timeout_ms = args.timeout_ms;
   return call;
 }
@@ -163,6 +186,7 @@ cgx_stats to_c(const cgx::CommunicatorStats& s) {
   c.encode_seconds = s.run.encode_seconds;
   c.decode_seconds = s.run.decode_seconds;
   c.wait_seconds = s.run.wait_seconds;
+  c.elements_not_sum = s.accounting.not_sum;
   return c;
 }
 

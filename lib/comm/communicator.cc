@@ -9,6 +9,7 @@
 #include "comm/agreement.h"
 #include "comm/policy_text.h"
 #include "comm/table_text.h"
+#include "plan/levels.h"
 #include "plan/select.h"
 #include "transport/transport_list.h"
 
@@ -28,6 +29,12 @@ Status check_transport_name(const std::string& name) {
 uint64_t mix(uint64_t hash, uint64_t value) {
   hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
   return hash * 0xff51afd7ed558ccdu;
+}
+
+bool is_uncompressed(const Layout& layout) {
+  const auto& segments = layout.segments();
+  return std::all_of(segments.begin(), segments.end(),
+                     [](const Segment& s) { return s.spec.kind == CodecKind::kNone; });
 }
 
 bool is_same_host(const char* transport) {
@@ -72,6 +79,7 @@ Status check_config(const CommunicatorConfig& c) {
     return error(Code::kInvalidArgument, "threads must be 1 to {}, not {}", CommunicatorConfig::kMaxThreads,
                  c.threads);
   }
+  CGX_RETURN_IF_ERROR(parse_inner_codec(c.inner_codec).status());
   return named_algorithm(c.algorithm).status();
 }
 
@@ -104,11 +112,13 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
     config.signed_store = make_signed_store(config.store, config.secret);
     config.store = config.signed_store.get();
   }
+  CGX_ASSIGN_OR_RETURN(const CodecSpec inner, parse_inner_codec(config.inner_codec));
   const Card card{config.size,      CGX_VERSION,
                   config.transport, config.algorithm,
                   config.seed,      config.slice_bytes,
                   config.tune,      hash_of(config.policy),
-                  lineage.members,  lineage.heir != nullptr ? lineage.heir->address() : ""};
+                  lineage.members,  lineage.heir != nullptr ? lineage.heir->address() : "",
+                  to_string(inner)};
   CGX_ASSIGN_OR_RETURN(lineage.heirs, agree(config.store, {config.rank, config.job, meet_ms}, card));
   TransportConfig transport_config;
   transport_config.rank = config.rank;
@@ -118,6 +128,7 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   transport_config.timeout_ms = meet_ms;
   transport_config.interface_name = config.interface_name;
   transport_config.secret = config.secret;
+  if (!config.host_id.empty()) transport_config.host_id = config.host_id;
   CGX_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,
@@ -128,7 +139,8 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   made->observer_ = std::make_unique<Observer>(std::move(seen));
   const CommunicatorConfig& kept = made->config_;
   if (!kept.policy.empty()) {
-    CGX_ASSIGN_OR_RETURN(Profile profile, read_policy(kept.policy, kept.size, made->transport_name()));
+    CGX_ASSIGN_OR_RETURN(Profile profile, read_policy(kept.policy, {kept.size, made->transport_->hosts(),
+                                                                    made->transport_name()}));
     made->plans_.set_profile(std::move(profile), true);
   } else if (kept.tune) {
     CGX_RETURN_IF_ERROR(made->tune());
@@ -140,7 +152,8 @@ Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm
                            std::unique_ptr<Transport> transport, Lineage lineage)
     : config_(std::move(config)),
       transport_(std::move(transport)),
-      plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name())}),
+      plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name()),
+              transport_->hosts(), *parse_inner_codec(config_.inner_codec)}),
       parallel_(make_parallel(config_.threads, is_same_host(transport_->name()) ? config_.size : 1)),
       seed_(config_.seed),
       lineage_(std::move(lineage)),
@@ -173,6 +186,9 @@ Status Communicator::check(const AllreduceCall& call) const {
                  call.timeout_ms);
   }
   const DType dtype = call.layout.dtype();
+  if (call.op != ReduceOp::kSum && (call.average || !is_uncompressed(call.layout))) {
+    return error(Code::kUnsupported, "a {} is neither averaged nor compressed", op_name(call.op));
+  }
   if (call.average && !is_encodable(dtype) && dtype != DType::kF64) {
     return error(Code::kUnsupported, "CGX_AVG of {}: integers can only be summed", dtype_name(dtype));
   }
@@ -214,8 +230,10 @@ Hello Communicator::make_hello(const AllreduceCall& call, const CachedPlan& plan
   Hello hello;
   hello.version = CGX_VERSION;
   hello.operation = operation_;
-  hello.fingerprint = mix(plan.fingerprint, call.average ? 1 : 0);
-  hello.set_text((call.average ? "avg, " : "sum, ") + plan.description);
+  // 0 and 1 are the sum and the average.
+  const uint64_t op = call.op == ReduceOp::kSum ? 0 : 1 + static_cast<uint64_t>(call.op);
+  hello.fingerprint = mix(plan.fingerprint, call.average ? 1 : op);
+  hello.set_text(fmt::format("{}, {}", call.average ? "avg" : op_name(call.op), plan.description));
   return hello;
 }
 
@@ -226,7 +244,8 @@ Status Communicator::execute(const AllreduceCall& call) {
   const uint64_t operation = operation_;
   const int64_t begin_ns = trace_now_ns();
   Status status = find_and_execute(call, &run_stats, &plan);
-  observer_->ended({plan, &run_stats, &status, operation, begin_ns, trace_now_ns()});
+  const uint64_t not_sum = call.spared == Spared::kNotSum ? call.spared_elements : 0;
+  observer_->ended({plan, &run_stats, &status, operation, begin_ns, trace_now_ns(), not_sum});
   return status;
 }
 
@@ -243,7 +262,15 @@ Status Communicator::find_and_execute(const AllreduceCall& call, RunStats* run_s
         measure_profile(call.layout.fingerprint(), call.layout.describe(), timeout_ms, /*for_all=*/false));
   }
   *plan = plans_.find(call.layout);
+  tell_spared(call);
   return execute_plan(call, **plan, run_stats);
+}
+
+void Communicator::tell_spared(const AllreduceCall& call) {
+  if (call.spared == Spared::kNothing) return;
+  bool& told = call.spared == Spared::kNotSum ? told_not_sum_ : told_not_float_;
+  if (!told) log(LogLevel::kWarn, Subsystem::kCodec, "{}", call.spared_words);
+  told = true;
 }
 
 Status Communicator::measure_profile(uint64_t why, const std::string& words, int64_t timeout_ms,
@@ -262,7 +289,7 @@ Status Communicator::measure_profile(uint64_t why, const std::string& words, int
     const MeasureArgs args{transport_.get(), timeout_ms};
     CGX_ASSIGN_OR_RETURN(const Measurement own, measure(args));
     CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(args, own));
-    return agree_on(all);
+    return agree_on(all, transport_->hosts());
   };
   Result<Profile> profile = measured();
   if (!profile.ok()) return fail(profile.status());
@@ -289,9 +316,9 @@ Result<std::string> Communicator::policy() const {
 
 Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& plan, RunStats* run_stats) {
   const Hello hello = make_hello(call, plan);
-  const float scale = call.average ? 1.0f / static_cast<float>(config_.size) : 1.0f;
+  const double scale = call.average ? 1.0 / config_.size : 1.0;
   CGX_ASSIGN_OR_RETURN(const std::span<const SegmentResidual> residuals,
-                       feedback_.begin(plan.layout, {hello.fingerprint, scale}));
+                       feedback_.begin(plan.layout, {hello.fingerprint, static_cast<float>(scale)}));
   const int64_t timeout_ms = call.timeout_ms > 0 ? call.timeout_ms : config_.timeout_ms;
   HelloTransport transport(transport_.get());
   if (Status status = transport.begin(hello, timeout_ms); !status.ok()) return fail(status);
@@ -302,6 +329,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& p
   args.transport = &transport;
   args.x = call.input;
   args.y = call.output;
+  args.op = call.op;
   args.scale = scale;
   args.key.seed = seed_;
   args.key.operation = static_cast<uint32_t>(operation_);

@@ -19,6 +19,7 @@
 #include "comm/measure.h"
 #include "comm/observer.h"
 #include "comm/plan_cache.h"
+#include "comm/request.h"
 #include "comm/shrink.h"
 #include "comm/state.h"
 #include "comm/work.h"
@@ -49,6 +50,8 @@ struct CommunicatorConfig {
   std::string policy;                   // a policy as JSON, instead of measuring
   std::string secret;                   // "": none
   std::shared_ptr<Store> signed_store;  // what `store` became where there is a secret: set by create()
+  std::string inner_codec;              // of messages inside a host (plan/levels.h); "": none
+  std::string host_id;                  // of this rank's host; "": CGX_HOST_ID, or found out
 };
 
 // kInvalidArgument where a field is out of its range; does not look at the store.
@@ -59,7 +62,11 @@ struct AllreduceCall {
   void* output = nullptr;
   Layout layout;
   bool average = false;
-  int64_t timeout_ms = 0;  // 0: the communicator's
+  int64_t timeout_ms = 0;            // 0: the communicator's
+  ReduceOp op = ReduceOp::kSum;      // others take no codec: see make_request()
+  Spared spared = Spared::kNothing;  // what a request did not get, and the sentence that says so
+  uint64_t spared_elements = 0;
+  std::string spared_words;
 };
 
 class Communicator;
@@ -123,6 +130,8 @@ class Communicator {
 
   // What can be refused before anything is sent.
   Status check(const AllreduceCall& call) const;
+  // Tells once of a codec that was asked for and cannot serve.
+  void tell_spared(const AllreduceCall& call);
   Status execute(const AllreduceCall& call);
   // Sets `plan` once there is one.
   Status find_and_execute(const AllreduceCall& call, RunStats* run_stats, const CachedPlan** plan);
@@ -150,6 +159,7 @@ class Communicator {
   Lineage lineage_;
   SurvivorStore survivor_store_;
   bool was_shrunk_ = false;
+  bool told_not_float_ = false, told_not_sum_ = false;
 
   std::unique_ptr<Observer> observer_;  // set by create()
 

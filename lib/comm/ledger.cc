@@ -15,7 +15,7 @@ std::shared_ptr<PlanTally> make_tally(const Plan& plan, const Layout& layout) {
   for (const Step& step : plan.steps) {
     if (step.op != Step::Op::kSend) continue;
     const Message& message = plan.messages[step.message];
-    layout.pieces(message.begin, message.end, &pieces);
+    plan.layout(message.level, layout).pieces(message.begin, message.end, &pieces);
     for (const Piece& piece : pieces) {
       PlanTally::Share& share = tally->shares[piece.segment];
       share.raw_bytes += (piece.end - piece.begin) * element_bytes * step.peers.size();

@@ -76,7 +76,11 @@ uint64_t round_two_digits(uint64_t value) {
 class Prober {
  public:
   explicit Prober(const MeasureArgs& args)
-      : t_(*args.transport), wait_{args.timeout_ms, "measuring"}, size_(t_.size()), rank_(t_.rank()) {
+      : t_(*args.transport),
+        wait_{args.timeout_ms, "measuring"},
+        size_(t_.size()),
+        rank_(t_.rank()),
+        hosts_(t_.hosts()) {
     for (int d = 1; d < size_; ++d) others_.push_back((rank_ + d) % size_);
   }
 
@@ -84,6 +88,7 @@ class Prober {
   Result<std::vector<Measurement>> exchange(const Measurement& own);
 
  private:
+  int host_of(int rank) const { return hosts_[static_cast<size_t>(rank)]; }
   int next() const { return (rank_ + 1) % size_; }
   int previous() const { return (rank_ + size_ - 1) % size_; }
   int partner(int round) const;
@@ -97,6 +102,8 @@ class Prober {
   Status burst(Measurement* m);
   Status all_links(Measurement* m);
   Status pair_links(Measurement* m);
+  Status level_links(Measurement* m);
+  Result<double> stream_ns(const std::vector<int>& peers, size_t messages);
   void fill_elements();
   Status codecs(Measurement* m);
   // The next place of `count` elements.
@@ -111,6 +118,7 @@ class Prober {
   const Wait wait_;
   const int size_;
   const int rank_;
+  const std::vector<int> hosts_;
   std::vector<int> others_;
   std::vector<float> elements_, results_;
   Workspace workspace_;
@@ -175,7 +183,9 @@ Status Prober::latency(Measurement* m) {
       if (i > 0) trips.push_back(ns_since(start));
     }
     std::nth_element(trips.begin(), trips.begin() + kRoundTrips / 2, trips.end());
-    m->latency = std::max(m->latency, picoseconds(trips[kRoundTrips / 2] / 2));
+    const uint64_t one_way = picoseconds(trips[kRoundTrips / 2] / 2);
+    m->latency = std::max(m->latency, one_way);
+    if (host_of(peer) == host_of(rank_)) m->inside_latency = std::max(m->inside_latency, one_way);
     return {};
   });
 }
@@ -229,6 +239,44 @@ Status Prober::pair_links(Measurement* m) {
         std::max(m->pair_byte, picoseconds(ns_since(start) / static_cast<double>(messages * kBulk)));
     return {};
   });
+}
+
+// Nanoseconds a byte, sending to each of the peers while each sends here.
+Result<double> Prober::stream_ns(const std::vector<int>& peers, size_t messages) {
+  const Clock::time_point start = Clock::now();
+  CGX_RETURN_IF_ERROR(stream(messages, kBulk, peers, peers));
+  return ns_since(start) / static_cast<double>(peers.size() * messages * kBulk);
+}
+
+// Where there are several ranks on one of several hosts: inside each host, and between one rank of each.
+Status Prober::level_links(Measurement* m) {
+  Profile shape;
+  shape.size = size_;
+  set_hosts(hosts_, &shape);
+  if (shape.hosts < 2 || shape.largest_host < 2) return {};
+  std::vector<int> mates, leaders;
+  std::vector<int> seen;
+  for (int rank = 0; rank < size_; ++rank) {
+    if (rank != rank_ && host_of(rank) == host_of(rank_)) mates.push_back(rank);
+    if (std::find(seen.begin(), seen.end(), host_of(rank)) != seen.end()) continue;
+    seen.push_back(host_of(rank));
+    leaders.push_back(rank);
+  }
+  const auto own = std::find(leaders.begin(), leaders.end(), rank_);
+  const bool leads = own != leaders.end();
+  if (leads) leaders.erase(own);
+  CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
+  const double message_ns = std::max(1.0, agree_on(all).all_byte * kBulk) * static_cast<double>(size_);
+  const size_t messages = std::clamp(static_cast<size_t>(kBulkNs / 2 / message_ns), kFirstBulk, kMaxBulk);
+  if (!mates.empty()) {
+    CGX_ASSIGN_OR_RETURN(const double ns, stream_ns(mates, messages));
+    m->inside_byte = picoseconds(ns);
+  }
+  if (leads) {
+    CGX_ASSIGN_OR_RETURN(const double ns, stream_ns(leaders, messages));
+    m->leader_byte = picoseconds(ns);
+  }
+  return {};
 }
 
 // Encodes into a message for the next rank, decodes the one of the rank before: the memory, and the caches it
@@ -397,6 +445,7 @@ Status Prober::measure(Measurement* m) {
   CGX_RETURN_IF_ERROR(burst(m));
   CGX_RETURN_IF_ERROR(all_links(m));
   CGX_RETURN_IF_ERROR(pair_links(m));
+  CGX_RETURN_IF_ERROR(level_links(m));
   CGX_RETURN_IF_ERROR(codecs(m));
   CGX_RETURN_IF_ERROR(fit_call(m));
   CGX_RETURN_IF_ERROR(fit_codecs(kHotTrial, m));
@@ -448,7 +497,7 @@ Result<std::vector<Measurement>> exchange(const MeasureArgs& args, const Measure
   return Prober(args).exchange(own);
 }
 
-Profile agree_on(const std::vector<Measurement>& all) {
+Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& hosts) {
   const auto slowest = [&all](auto field) {
     uint64_t worst = 0;
     for (const Measurement& m : all) worst = std::max(worst, field(m));
@@ -456,12 +505,16 @@ Profile agree_on(const std::vector<Measurement>& all) {
   };
   Profile p;
   p.size = static_cast<int>(all.size());
+  set_hosts(hosts, &p);
   p.call = slowest([](const Measurement& m) { return m.call; });
   p.latency = slowest([](const Measurement& m) { return m.latency; });
   p.message = slowest([](const Measurement& m) { return m.message; });
   p.pair_byte = slowest([](const Measurement& m) { return m.pair_byte; });
   p.all_byte = slowest([](const Measurement& m) { return m.all_byte; });
   p.cpu_byte = slowest([](const Measurement& m) { return m.cpu_byte; });
+  p.inside_latency = slowest([](const Measurement& m) { return m.inside_latency; });
+  p.inside_byte = slowest([](const Measurement& m) { return m.inside_byte; });
+  p.leader_byte = slowest([](const Measurement& m) { return m.leader_byte; });
   p.crowding = crowding_of(all);
   const std::vector<Candidate> list = candidates();
   static_assert(Measurement::kMaxCodecs >= 7);

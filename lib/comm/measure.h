@@ -18,7 +18,7 @@ namespace cgx {
 // What one rank measured, as it travels: all times in picoseconds.
 struct Measurement {
   static constexpr size_t kMaxCodecs = 8;
-  static constexpr uint64_t kMagic = 0x3150584743;  // "CGXP1"
+  static constexpr uint64_t kMagic = 0x3250584743;  // "CGXP2"
 
   struct Codec {
     uint64_t encode_hot, decode_hot, encode_cold, decode_cold;
@@ -31,6 +31,9 @@ struct Measurement {
   uint64_t pair_byte = 0;
   uint64_t all_byte = 0;
   uint64_t cpu_byte = 0;
+  uint64_t inside_latency = 0;
+  uint64_t inside_byte = 0;
+  uint64_t leader_byte = 0;
   uint64_t host = 0;                          // the same number for ranks that share processors
   uint64_t cores = 1;                         // of that host
   std::array<Codec, kMaxCodecs> codecs = {};  // in the order of candidates()
@@ -45,7 +48,7 @@ struct MeasureArgs {
 Result<Measurement> measure(const MeasureArgs& args);
 // Collective: what all ranks measured, in rank order.
 Result<std::vector<Measurement>> exchange(const MeasureArgs& args, const Measurement& own);
-// The same profile on every rank that is given the same measurements.
-Profile agree_on(const std::vector<Measurement>& all);
+// The same profile on every rank that is given the same measurements. `hosts`: Transport::hosts().
+Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& hosts = {});
 
 }  // namespace cgx

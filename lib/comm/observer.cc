@@ -64,6 +64,8 @@ void Observer::ended(const Ended& c) {
     if (c.status->ok()) {
       one.collectives = 1;
       one.accounting = c.plan->accounting;
+      one.accounting.raw -= c.not_sum;
+      one.accounting.not_sum = c.not_sum;
       times_.count(seconds);
       ledger_.count(c.plan->tally, noting_ ? &notes_ : nullptr);
     } else {

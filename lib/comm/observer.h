@@ -47,6 +47,7 @@ class Observer {
     uint64_t operation = 0;
     int64_t begin_ns = 0;  // trace_now_ns()
     int64_t end_ns = 0;
+    uint64_t not_sum = 0;  // elements whose codec was left out, as sums alone are compressed
   };
   void ended(const Ended& collective);
 

@@ -13,10 +13,11 @@ uint64_t mix(uint64_t hash, uint64_t value) {
   return hash * 0xff51afd7ed558ccdu;
 }
 
-uint64_t fingerprint_of(uint64_t asked, const Selection& selection) {
+uint64_t fingerprint_of(uint64_t asked, const Selection& selection, const std::vector<int>& hosts) {
   uint64_t hash = mix(asked, selection.layout.fingerprint());
   for (const char* c = selection.algorithm->name; *c != '\0'; ++c)
     hash = mix(hash, static_cast<uint64_t>(*c));
+  for (const int host : hosts) hash = mix(hash, static_cast<uint64_t>(host));
   return mix(hash, selection.slice_bytes);
 }
 
@@ -34,18 +35,18 @@ void PlanCache::replace_profile(std::optional<Profile> profile, bool for_all) {
 // bits on every run.
 Selection PlanCache::choose(const Layout& layout) const {
   const bool open = layout.any_auto();
-  Wish wish{config_.algorithm, config_.slice_bytes};
-  if (!open && !(profile_ && for_all_)) {
-    if (wish.slice_bytes == 0) wish.slice_bytes = kDefaultSliceBytes;
-    return select(wish, layout, default_profile_);
-  }
-  CGX_CHECK(profile_.has_value());
-  Selection selection = select(wish, layout, *profile_);
+  Wish wish{config_.algorithm, config_.slice_bytes, config_.inner_codec};
+  const bool by_defaults = !open && !(profile_ && for_all_);
+  if (by_defaults && wish.slice_bytes == 0) wish.slice_bytes = kDefaultSliceBytes;
+  CGX_CHECK(by_defaults || profile_.has_value());
+  const Profile& profile = by_defaults ? default_profile_ : *profile_;
+  Selection selection = select(wish, layout, profile);
+  // Once a layout, as its plan is kept.
   if (log_enabled(LogLevel::kInfo, Subsystem::kTuning)) {
-    log_line(LogLevel::kInfo, Subsystem::kTuning,
-             fmt::format("policy: {} -> {}, {} in slices of {} bytes, predicted {:.1f} us", layout.describe(),
-                         selection.layout.describe(), selection.algorithm->name, selection.slice_bytes,
-                         selection.seconds * 1e6));
+    log_line(
+        LogLevel::kInfo, Subsystem::kTuning,
+        fmt::format("policy: {} -> {} in slices of {} bytes, by {}", layout.describe(),
+                    selection.layout.describe(), selection.slice_bytes, explain(selection, wish, profile)));
   }
   return selection;
 }
@@ -69,11 +70,11 @@ const CachedPlan* PlanCache::find(const Layout& layout) {
   entry->last_use = uses_;
   CachedPlan& cached = entry->cached;
   cached.asked = layout;
-  cached.fingerprint = fingerprint_of(key, selection);
+  cached.fingerprint = fingerprint_of(key, selection, config_.hosts);
   cached.description = fmt::format("{}, {}", selection.layout.describe(), selection.algorithm->name);
   cached.accounting = account(selection.layout);
-  cached.plan =
-      selection.algorithm->plan({config_.rank, config_.size, selection.layout, selection.slice_bytes});
+  cached.plan = selection.algorithm->plan({config_.rank, config_.size, selection.layout,
+                                           selection.slice_bytes, config_.hosts, config_.inner_codec});
   cached.tally = make_tally(cached.plan, selection.layout);
   cached.layout = std::move(selection.layout);
   entries_.push_back(std::move(entry));

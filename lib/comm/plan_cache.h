@@ -38,9 +38,11 @@ class PlanCache {
     int rank = 0;
     int size = 1;
     bool same_host = false;
+    std::vector<int> hosts = {};  // of each rank; empty: one
+    CodecSpec inner_codec = {};
   };
   explicit PlanCache(const Config& config)
-      : config_(config), default_profile_(default_profile(config.size, config.same_host)) {}
+      : config_(config), default_profile_(default_profile(config.size, config.same_host, config.hosts)) {}
 
   // A measured profile, and whether it also decides for layouts that leave no codec open. Drops all plans.
   void set_profile(Profile profile, bool for_all);

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr uint64_t kFirstSize = 4 << 10, kLastSize = 64 << 20;  // of the table for people
 
 struct Field {
@@ -28,7 +28,10 @@ constexpr Field kFields[] = {{"call_ns", &Profile::call},
                              {"pair_ns_per_byte", &Profile::pair_byte},
                              {"all_ns_per_byte", &Profile::all_byte},
                              {"cpu_ns_per_byte", &Profile::cpu_byte},
-                             {"ranks_per_core", &Profile::crowding}};
+                             {"ranks_per_core", &Profile::crowding},
+                             {"inside_latency_ns", &Profile::inside_latency},
+                             {"inside_ns_per_byte", &Profile::inside_byte},
+                             {"leader_ns_per_byte", &Profile::leader_byte}};
 
 struct CodecField {
   const char* name;
@@ -96,7 +99,11 @@ std::string to_json(const Policy& policy) {
     for (const CodecField& field : kCodecFields) row[field.name] = cost.*field.at;
     codecs.push_back(row);
   }
-  Json json = {{"cgx_policy", kFormat}, {"ranks", policy.profile.size}, {"transport", policy.transport}};
+  Json json = {{"cgx_policy", kFormat},
+               {"ranks", policy.profile.size},
+               {"hosts", policy.profile.hosts},
+               {"ranks_on_largest_host", policy.profile.largest_host},
+               {"transport", policy.transport}};
   for (const Field& field : kFields) json[field.name] = policy.profile.*field.at;
   json["codecs"] = codecs;
   json["choices"] = choices(policy.profile);
@@ -107,12 +114,17 @@ Result<Policy> parse_policy(const std::string& text, const std::string& source) 
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return invalid(source, "it is no JSON object");
   double format = 0;
-  double ranks = 0;
+  double ranks = 0, hosts = 0, largest = 0;
   CGX_RETURN_IF_ERROR(read_number(json, "cgx_policy", source, &format));
   if (format != kFormat) return invalid(source, fmt::format("its format is {}, not {}", format, kFormat));
   CGX_RETURN_IF_ERROR(read_number(json, "ranks", source, &ranks));
+  CGX_RETURN_IF_ERROR(read_number(json, "hosts", source, &hosts));
+  CGX_RETURN_IF_ERROR(read_number(json, "ranks_on_largest_host", source, &largest));
+  const auto count = [](double number) { return number <= 1e6 ? static_cast<int>(number) : 0; };
   Policy policy;
-  policy.profile.size = ranks <= 1e6 ? static_cast<int>(ranks) : 0;
+  policy.profile.size = count(ranks);
+  policy.profile.hosts = count(hosts);
+  policy.profile.largest_host = count(largest);
   if (!json.contains("transport") || !json["transport"].is_string())
     return invalid(source, "it names no transport");
   policy.transport = json["transport"].get<std::string>();
@@ -135,14 +147,21 @@ Result<Policy> parse_policy(const std::string& text, const std::string& source) 
   return policy;
 }
 
-Result<Profile> read_policy(const std::string& text, int size, const std::string& transport) {
+Result<Profile> read_policy(const std::string& text, const Place& place) {
   CGX_ASSIGN_OR_RETURN(const Policy policy, parse_policy(text, "given"));
-  if (policy.profile.size != size || policy.transport != transport) {
-    return error(Code::kInvalidArgument,
-                 "the policy given was measured by {} ranks over {}, but this communicator has {} over {}",
-                 policy.profile.size, policy.transport, size, transport);
+  Profile here;
+  here.size = place.size;
+  set_hosts(place.hosts, &here);
+  const Profile& there = policy.profile;
+  if (there.size == here.size && there.hosts == here.hosts && there.largest_host == here.largest_host &&
+      policy.transport == place.transport) {
+    return there;
   }
-  return policy.profile;
+  return error(Code::kInvalidArgument,
+               "the policy given was measured by {} ranks on {} hosts (at most {} on one) over {}, but this "
+               "communicator has {} ranks on {} hosts (at most {} on one) over {}",
+               there.size, there.hosts, there.largest_host, policy.transport, here.size, here.hosts,
+               here.largest_host, place.transport);
 }
 
 Result<std::string> load_policy(const std::string& path) {

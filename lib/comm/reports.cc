@@ -95,6 +95,7 @@ void add_totals(Families* f) {
               f->sample(s.stats.accounting.raw, "state=\"raw\"");
               f->sample(s.stats.accounting.too_small, "state=\"too_small\"");
               f->sample(s.stats.accounting.not_float, "state=\"not_float\"");
+              f->sample(s.stats.accounting.not_sum, "state=\"not_sum\"");
             });
   f->family("cgx_saturated_total", "counter", "Finite values clipped to a codec's range.",
             [f](const Snapshot& s) { f->sample(s.stats.run.counts.saturated); });

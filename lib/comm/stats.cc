@@ -13,6 +13,7 @@ void CommunicatorStats::add(const CommunicatorStats& other) {
   accounting.raw += other.accounting.raw;
   accounting.too_small += other.accounting.too_small;
   accounting.not_float += other.accounting.not_float;
+  accounting.not_sum += other.accounting.not_sum;
   run.counts.elements += other.run.counts.elements;
   run.counts.saturated += other.run.counts.saturated;
   run.counts.non_finite += other.run.counts.non_finite;

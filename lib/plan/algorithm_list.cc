@@ -22,13 +22,26 @@ Plan alone_or(const PlanKey& key) {
 constexpr Algorithm kAlgorithms[] = {
     {"scatter_gather",
      "every rank sums the chunk it owns and sends the encoded sum to all: two roundings, balanced traffic",
-     [](int size) { return size > 1 ? 2 : 0; }, alone_or<plan_scatter_gather>, scatter_gather_ns},
+     [](int size, int) { return size > 1 ? 2 : 0; }, alone_or<plan_scatter_gather>, scatter_gather_ns},
     {"ring", "partial sums walk around a ring, re-encoded by each rank: as many roundings as ranks",
-     [](int size) { return size > 1 ? size : 0; }, alone_or<plan_ring>, ring_ns},
+     [](int size, int) { return size > 1 ? size : 0; }, alone_or<plan_ring>, ring_ns},
     {"allgather",
      "every rank encodes its whole tensor once and all sum all encodings: one rounding, for sparse codecs "
      "and small tensors",
-     [](int size) { return size > 1 ? 1 : 0; }, alone_or<plan_allgather>, allgather_ns},
+     [](int size, int) { return size > 1 ? 1 : 0; }, alone_or<plan_allgather>, allgather_ns},
+    {"tree",
+     "partial sums climb a binomial tree and the encoded sum comes down it: few messages, for small tensors "
+     "of "
+     "many ranks; as many roundings as the tree has levels",
+     [](int size, int) { return size > 1 ? tree_depth(size) + 1 : 0; }, alone_or<plan_tree>, tree_ns},
+    {"hierarchical",
+     "ranks of a host sum at one of them, and only those exchange between hosts: one rank a host on the "
+     "network, two "
+     "roundings",
+     [](int size, int hosts) { return size < 2    ? 0
+                                      : hosts > 1 ? 2
+                                                  : 1; }, alone_or<plan_hierarchical>,
+     hierarchical_ns},
 };
 
 }  // namespace

@@ -14,21 +14,33 @@ uint64_t share(uint64_t count, uint64_t i, uint64_t parts) {
   return count / parts * i + count % parts * i / parts;
 }
 
+// A segment's granules are all a group times a power of two, so where one layout may be cut at or after
+// another's cut, both may.
+uint64_t chunk_cut(const Layout& layout, const Layout* also, uint64_t at) {
+  const uint64_t cut = layout.chunk_cut(at);
+  return also == nullptr ? cut : std::max(cut, also->chunk_cut(at));
+}
+
+uint64_t slice_cut(const Layout& layout, const Layout* also, uint64_t at, Range chunk) {
+  const uint64_t cut = layout.slice_cut(at, chunk.begin, chunk.end);
+  return also == nullptr ? cut : std::max(cut, also->slice_cut(at, chunk.begin, chunk.end));
+}
+
 }  // namespace
 
-std::vector<Range> cut_chunks(const Layout& layout, int parts) {
+std::vector<Range> cut_chunks(const Layout& layout, int parts, const Layout* also) {
   std::vector<Range> chunks;
   uint64_t begin = 0;
   for (int i = 1; i <= parts; ++i) {
-    const uint64_t end =
-        layout.chunk_cut(share(layout.count(), static_cast<uint64_t>(i), static_cast<uint64_t>(parts)));
+    const uint64_t at = share(layout.count(), static_cast<uint64_t>(i), static_cast<uint64_t>(parts));
+    const uint64_t end = chunk_cut(layout, also, at);
     chunks.push_back({begin, end});
     begin = end;
   }
   return chunks;
 }
 
-std::vector<Range> cut_slices(const Layout& layout, Range chunk, uint64_t slice_bytes) {
+std::vector<Range> cut_slices(const Layout& layout, Range chunk, uint64_t slice_bytes, const Layout* also) {
   std::vector<Range> slices;
   if (chunk.empty()) return slices;
   const uint64_t count = chunk.end - chunk.begin;
@@ -38,7 +50,7 @@ std::vector<Range> cut_slices(const Layout& layout, Range chunk, uint64_t slice_
   for (uint64_t i = 1; i <= parts && begin < chunk.end; ++i) {
     const uint64_t at = chunk.begin + share(count, i, parts);
     if (at <= begin) continue;
-    const uint64_t end = layout.slice_cut(at, chunk.begin, chunk.end);
+    const uint64_t end = slice_cut(layout, also, at, chunk);
     slices.push_back({begin, end});
     begin = end;
   }
@@ -56,8 +68,9 @@ Plan PlanBuilder::take() {
   return std::move(plan_);
 }
 
-uint32_t PlanBuilder::make_message(Range range) {
-  plan_.messages.push_back({range.begin, range.end, key_.layout.wire_bytes(range.begin, range.end)});
+uint32_t PlanBuilder::make_message(Range range, Level level) {
+  const Layout& layout = plan_.layout(level, key_.layout);
+  plan_.messages.push_back({range.begin, range.end, layout.wire_bytes(range.begin, range.end), level});
   return static_cast<uint32_t>(plan_.messages.size() - 1);
 }
 
@@ -76,8 +89,8 @@ Step& PlanBuilder::add(Step::Op op, uint32_t message, Range range) {
   return plan_.steps.back();
 }
 
-uint32_t PlanBuilder::encode(Range range, uint8_t stage) {
-  const uint32_t message = make_message(range);
+uint32_t PlanBuilder::encode(Range range, uint8_t stage, Level level) {
+  const uint32_t message = make_message(range, level);
   add(Step::Op::kEncode, message, range).stage = stage;
   return message;
 }
@@ -98,7 +111,7 @@ uint32_t PlanBuilder::reduce_encode_last(Range range, std::vector<uint32_t> inpu
 
 uint32_t PlanBuilder::forward(uint32_t message) {
   const Range range = range_of(message);
-  const uint32_t copy = make_message(range);
+  const uint32_t copy = make_message(range, plan_.messages[message].level);
   add(Step::Op::kForward, copy, range).inputs = {message};
   return copy;
 }
@@ -109,8 +122,8 @@ void PlanBuilder::reduce(Range range, std::vector<uint32_t> inputs) {
 
 void PlanBuilder::decode(uint32_t message) { add(Step::Op::kDecode, message, range_of(message)); }
 
-uint32_t PlanBuilder::post(int peer, Range range) {
-  const uint32_t message = make_message(range);
+uint32_t PlanBuilder::post(int peer, Range range, Level level) {
+  const uint32_t message = make_message(range, level);
   add(Step::Op::kPost, message, range).peers = {peer};
   return message;
 }

@@ -37,7 +37,7 @@ struct Rank {
   uint32_t held = 0;                                     // own messages that somebody has not released
   std::array<std::deque<uint32_t>, kMaxRanks> arriving;  // messages of that peer's plan, not received
   std::array<std::deque<uint32_t>, kMaxRanks> posted;    // messages of this plan
-  Ranges written, contributed, sum_rounded;
+  Ranges written, contributed, contribution_rounded, sum_rounded;
   std::map<int, Ranges> rounded;  // by stage
   std::vector<Write> writes;
 
@@ -60,6 +60,7 @@ class Checker {
   }
 
   Status run() {
+    CGX_RETURN_IF_ERROR(check_inner());
     for (bool moved = true; moved;) {
       moved = false;
       for (int r = 0; r < size_; ++r) {
@@ -96,6 +97,22 @@ class Checker {
                  to_text(ranks_[static_cast<size_t>(r)].plan->steps[step]), problem);
   }
 
+  // All ranks' inner layouts are the same, of this tensor.
+  Status check_inner() const {
+    for (int r = 0; r < size_; ++r) {
+      const Plan& plan = *ranks_[static_cast<size_t>(r)].plan;
+      const bool any = std::any_of(plan.messages.begin(), plan.messages.end(),
+                                   [](const Message& m) { return m.level == Level::kInner; });
+      if (!any) continue;
+      const bool fits = plan.inner.count() == layout_.count() && plan.inner.dtype() == layout_.dtype() &&
+                        plan.inner.segments().size() == layout_.segments().size();
+      if (!fits) return wrong("plan of rank {}: its inner layout is of another tensor", r);
+      if (plan.inner == ranks_[0].plan->inner) continue;
+      return wrong("plan of rank {}: its inner layout is not that of rank 0", r);
+    }
+    return {};
+  }
+
   static bool fills(Op op) { return op == Op::kEncode || op == Op::kReduceEncode || op == Op::kForward; }
 
   // What can be said of a step alone.
@@ -113,6 +130,9 @@ class Checker {
     if (sums ? step.inputs.empty() : step.inputs.size() != (step.op == Op::kForward ? 1 : 0)) {
       return wrong("it cannot have {} inputs", step.inputs.size());
     }
+    if (step.op == Op::kForward && level(rank, step.message) != level(rank, step.inputs[0])) {
+      return wrong("it changes the level");
+    }
     const bool pair = step.op == Op::kPost || step.op == Op::kReceive;
     if (step.op == Op::kSend ? step.peers.empty() : step.peers.size() != (pair ? 1 : 0)) {
       return wrong("it cannot have {} peers", step.peers.size());
@@ -126,13 +146,19 @@ class Checker {
     return {};
   }
 
+  static Level level(const Rank& rank, uint32_t message) { return rank.plan->messages[message].level; }
+
   Status same_range(const Rank& rank, const Step& step, uint32_t message) const {
     if (message >= rank.messages.size()) return wrong("there is no message {}", message);
     const Message& m = rank.plan->messages[message];
     if (m.begin != step.begin || m.end != step.end) {
       return wrong("message {} holds [{}, {})", message, m.begin, m.end);
     }
-    const uint64_t bytes = layout_.wire_bytes(m.begin, m.end);
+    const Layout& layout = rank.plan->layout(m.level, layout_);
+    if (layout.chunk_cut(m.begin) != m.begin || layout.chunk_cut(m.end) != m.end) {
+      return wrong("message {} cannot be cut there", message);
+    }
+    const uint64_t bytes = layout.wire_bytes(m.begin, m.end);
     if (m.bytes != bytes) return wrong("message {} should have {} bytes, not {}", message, bytes, m.bytes);
     return {};
   }
@@ -204,6 +230,9 @@ class Checker {
     }
     if (step.last && !rank.sum_rounded.add(step.begin, step.end)) {
       return wrong("uses the residual of a sum a second time");
+    }
+    if (!step.last && !rank.contribution_rounded.add(step.begin, step.end)) {
+      return wrong("uses the residual of a contribution a second time");
     }
     return {};
   }
@@ -293,6 +322,9 @@ class Checker {
     const Message& sent = ranks_[peer].plan->messages[origin];
     if (sent.begin != step.begin || sent.end != step.end) {
       return wrong("rank {} sends its message {}, [{}, {})", peer, origin, sent.begin, sent.end);
+    }
+    if (sent.level != level(rank, step.message)) {
+      return wrong("rank {} sends its message {} by another level's codec", peer, origin);
     }
     Held& held = rank.messages[step.message];
     held.state = Held::State::kReadable;

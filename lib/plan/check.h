@@ -3,10 +3,10 @@
 //
 // A plan passes if every element of every rank is in every output exactly once, scaled once; all ranks
 // decode the same encoding; no rank rounds an element twice with the same random bits or the same
-// residual; messages of a pair arrive in the order, with the range and size, that the receiver expects;
-// nothing is read before it is written or after it is released, x not after y was written in its place;
-// everything sent is received and everything taken is released; and nobody waits for ever, even where a
-// transport's memory blocks a rank that has too many unreleased messages.
+// residual; messages of a pair arrive in the order, with the range, level and size, that the receiver
+// expects; nothing is read before it is written or after it is released, x not after y was written in its
+// place; everything sent is received and everything taken is released; and nobody waits for ever, even where
+// a transport's memory blocks a rank that has too many unreleased messages.
 //
 // Each rank's steps run in order and wait only for things that stay true once they are, so one order of
 // execution shows what all of them do.

@@ -2,7 +2,11 @@
 #include "plan/cost.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <map>
+
+#include "plan/algorithms/algorithms.h"
 
 namespace cgx {
 namespace {
@@ -56,17 +60,37 @@ constexpr double kSwamped = 1.3;
 
 }  // namespace
 
-Profile default_profile(int size, bool same_host) {
+Profile default_profile(int size, bool same_host, const std::vector<int>& hosts) {
+  constexpr double kInsideLatency = 2e3, kInsideByte = 0.05;
   Profile p;
   p.size = size;
-  p.latency = same_host ? 2e3 : 30e3;
+  set_hosts(hosts, &p);
+  p.latency = same_host ? kInsideLatency : 30e3;
   p.message = same_host ? 200 : 2e3;
-  p.pair_byte = same_host ? 0.05 : 0.8;
-  p.all_byte = p.pair_byte * (!same_host && size >= kSwampingSize ? kSwamped : 1);
+  p.pair_byte = same_host ? kInsideByte : 0.8;
+  const auto swamped = [](int ranks) { return ranks >= kSwampingSize ? kSwamped : 1; };
+  p.all_byte = p.pair_byte * (same_host ? 1 : swamped(size));
+  p.inside_latency = kInsideLatency;
+  p.inside_byte = kInsideByte;
+  p.leader_byte = p.pair_byte * (same_host ? 1 : swamped(p.hosts));
+  if (p.hosts > 1 && p.largest_host > 1) {
+    // The ranks of a host share its link for what they send to other hosts.
+    const double others = size - p.largest_host;
+    p.all_byte *= p.largest_host * others / (size - 1);
+  }
   return p;
 }
 
-Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes) {
+void set_hosts(const std::vector<int>& hosts, Profile* profile) {
+  std::map<int, int> ranks;
+  for (const int host : hosts) ++ranks[host];
+  profile->hosts = std::max(1, static_cast<int>(ranks.size()));
+  profile->largest_host = hosts.empty() ? profile->size : 1;
+  for (const auto& [host, count] : ranks) profile->largest_host = std::max(profile->largest_host, count);
+}
+
+Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
+             const CodecSpec& inner_codec) {
   Load load;
   load.raw_bytes = layout.count() * dtype_bytes(layout.dtype());
   load.wire_bytes = layout.wire_bytes(0, layout.count());
@@ -78,6 +102,12 @@ Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes)
     const Rates rates = rates_of(raw ? none : segment.spec, profile, cached);
     load.encode_ns += rates.encode * static_cast<double>(segment.count);
     load.decode_ns += rates.decode * static_cast<double>(segment.count);
+    const CodecSpec& inner = segment.spec.kind == CodecKind::kNone ? none : inner_codec;
+    const Rates inner_rates =
+        rates_of(is_raw(inner, layout.dtype(), segment.count) ? none : inner, profile, cached);
+    load.inner_bytes += encoded_bytes(inner, layout.dtype(), segment.count);
+    load.inner_encode_ns += inner_rates.encode * static_cast<double>(segment.count);
+    load.inner_decode_ns += inner_rates.decode * static_cast<double>(segment.count);
   }
   return load;
 }
@@ -116,6 +146,43 @@ double ring_ns(const Load& load, const Profile& p) {
   const double c = cpu * p.crowding / steps;
   const double l = bytes * p.pair_byte / steps;
   return p.call + steps * std::max({c, l, p.latency + (c + l) / 2});
+}
+
+// Without several ranks on one of several hosts it is what scatter_gather is, or worse: all through one rank.
+double hierarchical_ns(const Load& load, const Profile& p) {
+  const double h = p.hosts, g = p.largest_host;
+  if (p.hosts < 2 || p.largest_host < 2) return scatter_gather_ns(load, p);
+  const double wire = static_cast<double>(load.wire_bytes), inner = static_cast<double>(load.inner_bytes);
+  const double slice = static_cast<double>(load.slice_bytes) * 4 / std::max(4.0, ranks_of(p));
+  const double turns = turns_of(static_cast<double>(load.raw_bytes) / h, static_cast<uint64_t>(slice));
+  const double between = 2 * (h - 1) / h * wire;
+  const double inside = (g - 1) * (inner + wire);
+  const double leader = load.encode_ns + load.decode_ns * (2 * h - 1) / h + (g - 1) * load.inner_decode_ns +
+                        (between + inside) * p.cpu_byte + turns * (2 * (h - 1) + 2 * (g - 1) * h) * p.message;
+  const double member = load.inner_encode_ns + load.decode_ns + (inner + wire) * p.cpu_byte;
+  const double cpu = std::max(leader, (leader + (g - 1) * member) / g * p.crowding);
+  const double link = std::max(between * p.leader_byte, inside * p.inside_byte);
+  return p.call + 2 * p.latency + 2 * p.inside_latency + pipelined(turns, cpu, link);
+}
+
+// The first slice climbs and descends level by level; the others follow as fast as the root, the busiest
+// rank, works and sends, or as all ranks' work fits their processors.
+double tree_ns(const Load& load, const Profile& p) {
+  const double n = ranks_of(p);
+  if (p.size < 2) return load.decode_ns;
+  const double depth = tree_depth(p.size);
+  const double children = std::bit_width(static_cast<unsigned>(p.size - 1));  // of the root
+  const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
+  const double encode = load.encode_ns / turns, decode = load.decode_ns / turns;
+  const double bytes = static_cast<double>(load.wire_bytes) / turns;
+  const double hop = p.latency + bytes * p.pair_byte + 2 * p.message;
+  const double first = encode * (p.crowding - 1) + depth * (encode + 2 * decode + 2 * hop) + encode + decode;
+  const double root =
+      encode + (children + 1) * decode + 2 * children * p.message + children * bytes * p.cpu_byte;
+  const double all = encode + 3 * decode + 4 * p.message + 2 * bytes * p.cpu_byte;
+  const double link = children * bytes * p.all_byte;
+  const double following = std::max({root, all * p.crowding * (n - 1) / n, link});
+  return p.call + first + (turns - 1) * following;
 }
 
 }  // namespace cgx

@@ -10,6 +10,10 @@
 //   scatter_gather  processor S (e + d (2n - 1) / n), link 2 (n - 1) / n W, two latencies
 //   allgather       processor S (e + d n),            link (n - 1) W,       one latency
 //   ring            as scatter_gather by neighbours,  2 (n - 1) latencies
+//   hierarchical    as scatter_gather among h leaders, with the g - 1 others of a host before and behind it:
+//                   leader S (e + d (2h - 1) / h + (g - 1) d'), link between hosts 2 (h - 1) / h W, inside
+//                   (g - 1) (W' + W); d' and W' are those of the inner codec
+//   tree            root S (e + d (c + 1)), link c W for its c children, 2 latencies a level
 // d and e are not what a codec takes alone: they are fitted to collectives that were run, and so hold what
 // the memory and its sharing cost (see comm/measure.h).
 #pragma once
@@ -35,6 +39,8 @@ struct CodecCost {
 // A machine as a communicator's ranks see it, the slowest of them for each figure. All times in nanoseconds.
 struct Profile {
   int size = 1;
+  int hosts = 1;
+  int largest_host = 1;           // ranks of the host that has most
   double call = 0;                // what a collective costs beside all that follows
   double latency = 0;             // from one rank's sending of a small message to another's having it
   double message = 0;             // of the processor, to send one message and receive one
@@ -42,13 +48,20 @@ struct Profile {
   double all_byte = 0;            // a byte to any peer, while all ranks send to all
   double cpu_byte = 0;            // of the processor, for a byte sent and one received
   double crowding = 1;            // ranks that share a core, on the fullest host
+  double inside_latency = 0;      // as `latency`, between ranks of one host
+  double inside_byte = 0;         // as `all_byte`, while ranks send to those of their own host only
+  double leader_byte = 0;         // as `all_byte`, while one rank of each host sends to those of the others
   std::vector<CodecCost> codecs;  // none first; may be empty
 
   bool operator==(const Profile&) const = default;
 };
 
-// For where nothing was measured: round figures of processes on a host, or of 10 Gb/s Ethernet.
-Profile default_profile(int size, bool same_host);
+// For where nothing was measured: round figures of processes on a host, or of 10 Gb/s Ethernet to each host.
+// `hosts` of each rank; empty: all on one host, or each on its own.
+Profile default_profile(int size, bool same_host, const std::vector<int>& hosts = {});
+
+// Sets `hosts` and `largest_host`.
+void set_hosts(const std::vector<int>& hosts, Profile* profile);
 
 // The collective whose cost is asked for.
 struct Load {
@@ -57,13 +70,19 @@ struct Load {
   double encode_ns = 0;  // to encode the whole tensor once
   double decode_ns = 0;  // to decode and add it once
   uint64_t slice_bytes = 0;
+  // The same of messages inside a host, for algorithms that tell them apart.
+  uint64_t inner_bytes = 0;
+  double inner_encode_ns = 0, inner_decode_ns = 0;
 };
 
-Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes);
+Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
+             const CodecSpec& inner_codec = {});
 
 // Nanoseconds that an allreduce takes by the algorithm of that name.
 double scatter_gather_ns(const Load& load, const Profile& profile);
 double allgather_ns(const Load& load, const Profile& profile);
 double ring_ns(const Load& load, const Profile& profile);
+double hierarchical_ns(const Load& load, const Profile& profile);
+double tree_ns(const Load& load, const Profile& profile);
 
 }  // namespace cgx

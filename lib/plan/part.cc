@@ -37,13 +37,13 @@ Arena::Arena(const RunArgs& run_args)
       copy_out(streams_output(args) ? stream_copy : plain_copy) {}
 
 uint64_t PartWork::tile_length() const {
-  const uint64_t granule = cgx::granule(part_.segment.spec);
+  const uint64_t granule = part_.granule;
   return granule == 0 ? part_.count : granule * std::max<uint64_t>(1, kTile / granule);
 }
 
 // Where element `at` of the piece's block is encoded; a multiple of the granule.
 uint64_t PartWork::bytes_before(uint64_t at) const {
-  return at == 0 ? 0 : encoded_bytes(part_.segment.spec, arena_.dtype, at);
+  return at == 0 ? 0 : encoded_bytes(spec(step_.message), arena_.dtype, at);
 }
 
 BlockContext PartWork::context(uint64_t at) const {
@@ -81,7 +81,7 @@ Status PartWork::encode() {
   uint8_t* out = draft();
   const Residual residual{from(part_.residual.contribution_before, range_.begin),
                           from(part_.residual.contribution_after, range_.begin)};
-  CGX_RETURN_IF_ERROR(cgx::encode(part_.segment.spec, arena_.dtype, x(range_.begin), count,
+  CGX_RETURN_IF_ERROR(cgx::encode(spec(step_.message), arena_.dtype, x(range_.begin), count,
                                   context(range_.begin), residual, out));
   publish(out);
   return {};
@@ -108,7 +108,7 @@ Status PartWork::store(const Encoded& encoded, Range tile) {
   const uint64_t count = tile.end - tile.begin;
   float* values = is_f32() ? reinterpret_cast<float*>(out) : reserve(scratch_.values, count);
   const uint64_t first = encoded.range.begin;
-  CGX_RETURN_IF_ERROR(cgx::decode_part(part_.segment.spec, arena_.dtype, encoded.block,
+  CGX_RETURN_IF_ERROR(cgx::decode_part(spec(step_.message), arena_.dtype, encoded.block,
                                        encoded.range.end - first, tile.begin - first, tile.end - first,
                                        Into::kAssign, values));
   if (!is_f32()) store_rounded(arena_.dtype, values, count, out);
@@ -131,7 +131,8 @@ Status PartWork::reduce() {
     const uint64_t count = tile.end - tile.begin;
     float* total = direct ? reinterpret_cast<float*>(y(begin)) : reserve(scratch_.sum, count);
     CGX_RETURN_IF_ERROR(sum(tile, total));
-    if ((into_y || step_.last) && arena_.args.scale != 1) scale_by(total, arena_.args.scale, count);
+    if ((into_y || step_.last) && arena_.args.scale != 1)
+      scale_by(total, static_cast<float>(arena_.args.scale), count);
     if (into_y && !direct) store_rounded(arena_.dtype, total, count, y(begin));
     if (into_y) continue;
     const Timer timer(scratch_.stats.encode_seconds);
@@ -150,7 +151,7 @@ void PartWork::reduce_raw() {
   }
   const bool into_y = step_.op == Step::Op::kReduce || step_.last;
   uint8_t* message = step_.op == Step::Op::kReduce ? nullptr : block(step_.message) + skip;
-  const float scale = into_y ? arena_.args.scale : 1;
+  const double scale = into_y ? arena_.args.scale : 1;
   RawSum sum{arena_.dtype, arena_.args.op, scale, scratch_.inputs, nullptr, nullptr};
   sum.out = into_y ? y(range_.begin) : message;
   sum.copy = into_y ? message : nullptr;
@@ -158,10 +159,21 @@ void PartWork::reduce_raw() {
   cgx::reduce_raw(sum, range_.end - range_.begin);
 }
 
+// Sparse blocks are among what is summed, and what else is can be decoded in parts of kSparseTile.
+bool PartWork::sums_in_parts() const {
+  bool any_sparse = false;
+  for (uint32_t input : step_.inputs) {
+    if (input == kOwnInput) continue;
+    const CodecSpec& from = spec(input);
+    any_sparse = any_sparse || is_sparse(from);
+    const uint64_t granule = is_sparse(from) ? value_granule(from.values) : cgx::granule(from);
+    if (granule == 0 || (!is_sparse(from) && kSparseTile % granule != 0)) return false;
+  }
+  return any_sparse;
+}
+
 Status PartWork::sum(Range tile, float* sum) {
-  const CodecSpec& spec = part_.segment.spec;
-  const bool cuts = is_sparse(spec) && value_granule(spec.values) != 0;
-  const uint64_t length = cuts ? kSparseTile : tile.end - tile.begin;
+  const uint64_t length = sums_in_parts() ? kSparseTile : tile.end - tile.begin;
   for (uint64_t begin = tile.begin; begin < tile.end; begin += length) {
     const Range one{begin, std::min(begin + length, tile.end)};
     CGX_RETURN_IF_ERROR(sum_inputs(one, sum + (begin - tile.begin)));
@@ -174,7 +186,7 @@ Status PartWork::sum_inputs(Range tile, float* sum) {
     if (step_.inputs[i] == kOwnInput) {
       CGX_RETURN_IF_ERROR(add_own(tile, i == 0, sum));
     } else {
-      CGX_RETURN_IF_ERROR(cgx::decode_part(part_.segment.spec, arena_.dtype, block(step_.inputs[i]),
+      CGX_RETURN_IF_ERROR(cgx::decode_part(spec(step_.inputs[i]), arena_.dtype, block(step_.inputs[i]),
                                            part_.count, tile.begin, tile.end,
                                            i == 0 ? Into::kAssign : Into::kAdd, sum));
     }
@@ -206,8 +218,8 @@ Status PartWork::add_own(Range tile, bool first, float* sum) {
 // What others decode goes to y in the same pass, where the codec can. `sum` is scratch afterwards.
 Status PartWork::encode_sum(Range tile, float* sum, uint8_t* out) {
   const uint64_t count = tile.end - tile.begin;
-  const CodecSpec& spec = part_.segment.spec;
-  const bool gives_back = step_.last && !is_sparse(spec);
+  const CodecSpec& codec = spec(step_.message);
+  const bool gives_back = step_.last && !is_sparse(codec);
   const SegmentResidual& r = part_.residual;
   Residual residual =
       step_.last ? Residual{from(r.sum_before, tile.begin), from(r.sum_after, tile.begin)}
@@ -215,11 +227,11 @@ Status PartWork::encode_sum(Range tile, float* sum, uint8_t* out) {
   if (gives_back) residual.decoded = is_f32() ? reinterpret_cast<float*>(y(tile.begin)) : sum;
   const BlockContext key = context(tile.begin);
   if (is_f32()) {
-    CGX_RETURN_IF_ERROR(cgx::encode(spec, arena_.dtype, sum, count, key, residual, out));
-  } else if (is_sparse(spec)) {
+    CGX_RETURN_IF_ERROR(cgx::encode(codec, arena_.dtype, sum, count, key, residual, out));
+  } else if (is_sparse(codec)) {
     CGX_RETURN_IF_ERROR(encode_sparse_half(sum, key, residual, out));
   } else {
-    encode_values(spec.values, arena_.dtype, {DType::kF32, sum, residual.before}, count, key,
+    encode_values(codec.values, arena_.dtype, {DType::kF32, sum, residual.before}, count, key,
                   {residual.after, residual.decoded}, out);
   }
   if (!step_.last) return {};
@@ -237,7 +249,7 @@ Status PartWork::encode_sparse_half(float* sum, const BlockContext& context, Res
   load_elements({DType::kF32, sum, residual.before}, 0, count, exact);
   scratch_.halves.resize(std::max<size_t>(scratch_.halves.size(), count));
   store_rounded(arena_.dtype, exact, count, scratch_.halves.data());
-  CGX_RETURN_IF_ERROR(cgx::encode(part_.segment.spec, arena_.dtype, scratch_.halves.data(), count, context,
+  CGX_RETURN_IF_ERROR(cgx::encode(spec(step_.message), arena_.dtype, scratch_.halves.data(), count, context,
                                   {nullptr, residual.after}, block));
   if (residual.after == nullptr) return {};
   load_elements({arena_.dtype, scratch_.halves.data(), nullptr}, 0, count, sum);

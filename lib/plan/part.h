@@ -2,6 +2,7 @@
 // blocks of messages. Knows no transport; run.cc decides when and on which thread.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <vector>
@@ -44,13 +45,21 @@ struct Arena {
   const Copy copy_out;  // raw elements into y
 };
 
+// How a piece is encoded at one level, and where its block lies in a message of that level.
+struct Coding {
+  const CodecSpec* spec = nullptr;
+  uint64_t wire_offset = 0;
+};
+
 // One piece of a step's range, with all that is known of it.
 struct Part {
   const Step& step;
   const Segment& segment;
   const Piece& piece;
   uint64_t count;
-  bool raw;  // its block is the elements themselves, and no residual is kept of it
+  std::array<Coding, 2> codings;  // by level; the second only where the step has such messages
+  uint64_t granule;               // a multiple of all granules in use; 0: it cannot be cut
+  bool raw;                       // its blocks are the elements themselves, and no residual is kept of it
   SegmentResidual residual;
 };
 
@@ -89,10 +98,15 @@ class PartWork {
   bool is_f32() const { return arena_.dtype == DType::kF32; }
   uint8_t* y(uint64_t at) const { return arena_.y(part_.piece.begin + at); }
   const uint8_t* x(uint64_t at) const { return arena_.x(part_.piece.begin + at); }
+  const Coding& coding(uint32_t message) const {
+    return part_.codings[static_cast<size_t>(arena_.args.plan->messages[message].level)];
+  }
+  const CodecSpec& spec(uint32_t message) const { return *coding(message).spec; }
   uint8_t* block(uint32_t message) const {
-    return arena_.args.workspace->messages[message] + part_.piece.wire_offset;
+    return arena_.args.workspace->messages[message] + coding(message).wire_offset;
   }
   uint64_t tile_length() const;
+  bool sums_in_parts() const;
   uint64_t bytes_before(uint64_t at) const;
   BlockContext context(uint64_t at) const;
 

@@ -4,7 +4,8 @@
 // Words. *chunk*: the part of the tensor that one rank owns (sums). *slice*: a pipelined piece of a
 // chunk. *message*: the encoded blocks of one range of elements, written once, sent to one or several
 // peers or received from one. *stage*: which rounding of an element on its way (0: the contribution);
-// it keys the random numbers, and names the residual.
+// it keys the random numbers, and names the residual. *level*: by which of two layouts a message is encoded,
+// the tensor's own or that of messages inside a host.
 //
 // Values. Every rank holds an input x and an output y over [0, count); they may be the same memory.
 // A step that reads x[range] must come before any step that writes y[range].
@@ -23,9 +24,15 @@ namespace cgx {
 inline constexpr uint32_t kNoMessage = UINT32_MAX;
 inline constexpr uint32_t kOwnInput = UINT32_MAX - 1;  // in Step::inputs: this rank's x (+ residual)
 
+enum class Level : uint8_t {
+  kMain,   // the tensor's layout
+  kInner,  // Plan::inner
+};
+
 struct Message {
   uint64_t begin = 0, end = 0;  // elements of the tensor whose blocks it holds
   uint64_t bytes = 0;
+  Level level = Level::kMain;
 };
 
 struct Step {
@@ -54,6 +61,9 @@ struct Plan {
   std::vector<Message> messages;
   std::vector<Step> steps;
   std::vector<const char*> phases;  // a word a step, for errors (phases.h)
+  Layout inner;  // of the messages with Level::kInner: the tensor's, with other codecs; empty without any
+
+  const Layout& layout(Level level, const Layout& main) const { return level == Level::kMain ? main : inner; }
 };
 
 struct PlanKey {
@@ -61,6 +71,8 @@ struct PlanKey {
   int size = 1;
   Layout layout;
   uint64_t slice_bytes = 256 << 10;  // of raw elements; slices stay in L2
+  std::vector<int> hosts = {};       // of each rank, any numbers; empty: all are on one
+  CodecSpec inner_codec = {};        // for messages inside a host, of algorithms that tell them apart
 
   bool operator==(const PlanKey&) const = default;
 };
@@ -72,8 +84,9 @@ struct Profile;
 struct Algorithm {
   const char* name;
   const char* summary;  // one sentence, printed by cgx-bench --help and in README
-  // How many encodings lie between an element of some rank's input and the output, at most.
-  int (*roundings)(int size);
+  // How many encodings by the tensor's own codec lie between an element of some rank's input and the output,
+  // at most, where `size` ranks stand on `hosts` hosts.
+  int (*roundings)(int size, int hosts);
   Plan (*plan)(const PlanKey& key);
   // What it takes, in nanoseconds, by cost.h; null: it is run only where it is named.
   double (*cost_ns)(const Load& load, const Profile& profile) = nullptr;

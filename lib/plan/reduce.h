@@ -14,7 +14,7 @@ namespace cgx {
 struct RawSum {
   DType dtype;
   ReduceOp op;
-  float scale;                          // not 1 only for floating-point types
+  double scale;                         // not 1 only for floating-point types, in the type of their sums
   std::span<const void* const> inputs;  // at least one
   void* out;
   void* copy;  // a second place for the result, or null

@@ -42,6 +42,8 @@ class Runner {
   // Does `work` for every piece of the step's range, on as many threads as there are and it is worth.
   using Work = Status (PartWork::*)();
   Status each_part(const Step& step, Work work);
+  Part part_of(const Step& step, size_t index) const;
+  bool uses(const Step& step, Level level) const;
   Status split(const Part& part, Work work);
   void add(const RunStats& one, size_t parts);
 
@@ -142,9 +144,10 @@ void Runner::note_wait(const Step& step, double seconds) {
 
 // Of what `step` has just encoded: this rank's own elements, before others are added.
 Status Runner::note_errors(const Step& step) {
-  layout_.pieces(step.begin, step.end, &work_.pieces);
+  const Layout& layout = args_.plan->layout(args_.plan->messages[step.message].level, layout_);
+  layout.pieces(step.begin, step.end, &work_.pieces);
   for (const Piece& piece : work_.pieces) {
-    const CodecSpec& spec = layout_.segments()[piece.segment].spec;
+    const CodecSpec& spec = layout.segments()[piece.segment].spec;
     const uint64_t count = piece.end - piece.begin;
     if (is_raw(spec, arena_.dtype, count)) continue;
     const uint8_t* block = work_.messages[step.message] + piece.wire_offset;
@@ -266,22 +269,47 @@ Status Runner::receive(const Step& step) {
   return {};
 }
 
+// The step reads or writes a message of that level.
+bool Runner::uses(const Step& step, Level level) const {
+  const auto is = [&](uint32_t message) {
+    return message < args_.plan->messages.size() && args_.plan->messages[message].level == level;
+  };
+  return is(step.message) || std::any_of(step.inputs.begin(), step.inputs.end(), is);
+}
+
+Part Runner::part_of(const Step& step, size_t index) const {
+  const Piece& piece = work_.pieces[index];
+  SegmentResidual residual;
+  if (!args_.residuals.empty()) residual = args_.residuals[piece.segment];
+  residual.contribution_before = from(residual.contribution_before, piece.in_segment);
+  residual.contribution_after = from(residual.contribution_after, piece.in_segment);
+  residual.sum_before = from(residual.sum_before, piece.in_segment);
+  residual.sum_after = from(residual.sum_after, piece.in_segment);
+  const bool keeps = residual.contribution_before != nullptr || residual.contribution_after != nullptr ||
+                     residual.sum_before != nullptr || residual.sum_after != nullptr;
+  Part part{step,    layout_.segments()[piece.segment], piece, piece.end - piece.begin, {}, kGroup, !keeps,
+            residual};
+  const auto add = [&](Level level, const CodecSpec& spec, uint64_t wire_offset) {
+    part.codings[static_cast<size_t>(level)] = {&spec, wire_offset};
+    const uint64_t granule = cgx::granule(spec);
+    part.granule = granule == 0 || part.granule == 0 ? 0 : std::max(part.granule, granule);
+    part.raw = part.raw && is_raw(spec, arena_.dtype, part.count);
+  };
+  const bool inner = uses(step, Level::kInner);
+  if (!inner || uses(step, Level::kMain)) add(Level::kMain, part.segment.spec, piece.wire_offset);
+  if (inner) {
+    const Piece& other = work_.inner_pieces[index];
+    add(Level::kInner, args_.plan->inner.segments()[other.segment].spec, other.wire_offset);
+  }
+  return part;
+}
+
 Status Runner::each_part(const Step& step, Work work) {
   layout_.pieces(step.begin, step.end, &work_.pieces);
-  for (const Piece& piece : work_.pieces) {
-    const Segment& segment = layout_.segments()[piece.segment];
-    SegmentResidual residual;
-    if (!args_.residuals.empty()) residual = args_.residuals[piece.segment];
-    residual.contribution_before = from(residual.contribution_before, piece.in_segment);
-    residual.contribution_after = from(residual.contribution_after, piece.in_segment);
-    residual.sum_before = from(residual.sum_before, piece.in_segment);
-    residual.sum_after = from(residual.sum_after, piece.in_segment);
-    const bool keeps = residual.contribution_before != nullptr || residual.contribution_after != nullptr ||
-                       residual.sum_before != nullptr || residual.sum_after != nullptr;
-    const uint64_t count = piece.end - piece.begin;
-    const bool raw = !keeps && is_raw(segment.spec, arena_.dtype, count);
-    const Part part{step, segment, piece, count, raw, residual};
-    const PieceNote note(*this, step, piece.segment);
+  if (uses(step, Level::kInner)) args_.plan->inner.pieces(step.begin, step.end, &work_.inner_pieces);
+  for (size_t i = 0; i < work_.pieces.size(); ++i) {
+    const Part part = part_of(step, i);
+    const PieceNote note(*this, step, work_.pieces[i].segment);
     if (Status problem = split(part, work); !problem.ok()) {
       Status told = corrupt(step, problem);
       args_.transport->abort(told);
@@ -304,7 +332,7 @@ Status Runner::corrupt(const Step& step, const Status& problem) const {
 }
 
 Status Runner::split(const Part& part, Work work) {
-  const uint64_t granule = part.raw ? kGroup : cgx::granule(part.segment.spec);
+  const uint64_t granule = part.raw ? kGroup : part.granule;
   const size_t threads = args_.parallel == nullptr ? 1 : args_.parallel->threads();
   const size_t parts = granule == 0 ? 1 : std::min<size_t>(threads, part.count / kPerThread);
   work_.scratch.resize(std::max(work_.scratch.size(), std::max<size_t>(parts, 1)));

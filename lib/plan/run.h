@@ -54,6 +54,7 @@ struct Workspace {
   std::vector<Scratch> scratch;
   std::vector<uint8_t*> messages;  // of the plan, where they lie now
   std::vector<Piece> pieces;       // of the step that runs
+  std::vector<Piece> inner_pieces;
 };
 
 struct RunArgs {
@@ -63,7 +64,7 @@ struct RunArgs {
   const void* x = nullptr;
   void* y = nullptr;
   ReduceOp op = ReduceOp::kSum;
-  float scale = 1;                             // folded into the last rounding
+  double scale = 1;                            // folded into the last rounding; rounded to fp32 but for fp64
   RandomKey key;                               // tensor and stage are filled in per piece and step
   std::span<const SegmentResidual> residuals;  // one a segment, or empty
   int64_t timeout_ms = 0;

@@ -1,4 +1,4 @@
-// See select.h. Candidates are few (a handful of codecs, three algorithms, five slices), so all are tried.
+// See select.h. Candidates are few (a handful of codecs and of algorithms, five slices), so all are tried.
 #include "plan/select.h"
 
 #include <algorithm>
@@ -34,8 +34,9 @@ bool sparse_prefers_allgather(const Layout& layout, int size) {
 }
 
 // No choice of ours rounds more often than scatter_gather does.
-bool may_choose(const Algorithm& algorithm, const Layout& layout, int size) {
-  return algorithm.cost_ns != nullptr && (algorithm.roundings(size) <= 2 || is_exact(layout));
+bool may_choose(const Algorithm& algorithm, const Layout& layout, const Profile& profile) {
+  return algorithm.cost_ns != nullptr &&
+         (algorithm.roundings(profile.size, profile.hosts) <= 2 || is_exact(layout));
 }
 
 // Another algorithm or slice than the first, or a lossier codec, must be worth it: neither a rounding nor the
@@ -74,9 +75,9 @@ Best best_of(const Wish& wish, const Layout& layout, const Profile& profile) {
   if (only == nullptr && any_sparse(layout)) {
     only = find_algorithm(sparse_prefers_allgather(layout, profile.size) ? "allgather" : "scatter_gather");
   }
-  const Load load = load_of(layout, profile, 0);
+  const Load load = load_of(layout, profile, 0, wish.inner_codec);
   for (const Algorithm& row : algorithms()) {
-    if (only != nullptr ? &row != only : !may_choose(row, layout, profile.size)) continue;
+    if (only != nullptr ? &row != only : !may_choose(row, layout, profile)) continue;
     const Best found = best_slice(row, wish.slice_bytes, load, profile);
     if (best.algorithm == nullptr || found.ns < kWorthAnAlgorithm * best.ns) best = found;
   }
@@ -109,6 +110,20 @@ Result<const Algorithm*> named_algorithm(std::string_view name) {
   std::string names = "auto";
   for (const Algorithm& algorithm : algorithms()) names += std::string(", ") + algorithm.name;
   return error(Code::kInvalidArgument, "there is no algorithm \"{}\"; there are {}", name, names);
+}
+
+std::string explain(const Selection& selection, const Wish& wish, const Profile& profile) {
+  const Load load = load_of(selection.layout, profile, selection.slice_bytes, wish.inner_codec);
+  std::string others;
+  for (const Algorithm& row : algorithms()) {
+    if (&row == selection.algorithm || row.cost_ns == nullptr) continue;
+    others +=
+        fmt::format("{}{} {:.1f}", others.empty() ? "" : ", ", row.name, row.cost_ns(load, profile) * 1e-3);
+  }
+  return fmt::format("{}{}: {} rank{} on {} host{}, predicted {:.1f} us ({})", selection.algorithm->name,
+                     wish.algorithm != nullptr ? ", as asked" : "", profile.size,
+                     profile.size == 1 ? "" : "s", profile.hosts, profile.hosts == 1 ? "" : "s",
+                     selection.seconds * 1e6, others);
 }
 
 // Where several segments leave different choices, they are made one after another, those to come as raw.

@@ -30,7 +30,7 @@ TEST(PlanCache, TellsLayoutsApartThatDifferInOneField) {
 }
 
 TEST(Agreement, ACardSurvivesItsText) {
-  const Card card{5, 100, "shm", "ring", UINT64_MAX, 4096, true, UINT64_MAX - 1, "0,2,3", "[::1]:1"};
+  const Card card{5, 100, "shm", "ring", UINT64_MAX, 4096, true, UINT64_MAX - 1, "0,2,3", "[::1]:1", "natural"};
   auto read = parse_card(to_text(card), 3);
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->size, 5);
@@ -40,6 +40,7 @@ TEST(Agreement, ACardSurvivesItsText) {
   EXPECT_EQ(read->policy, UINT64_MAX - 1);
   EXPECT_EQ(read->members, "0,2,3");
   EXPECT_EQ(read->heir, "[::1]:1");
+  EXPECT_EQ(read->inner_codec, "natural");
 }
 
 TEST(Agreement, AnyOtherTextIsAMismatchThatNamesTheRank) {

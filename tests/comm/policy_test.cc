@@ -22,6 +22,7 @@ Policy slow_link(int size) {
   Policy policy;
   policy.transport = "local";
   policy.profile = default_profile(size, false);
+  policy.profile.largest_host = policy.profile.size;
   policy.profile.all_byte = policy.profile.pair_byte = 8;
   for (const Candidate& c : candidates()) policy.profile.codecs.push_back({c.spec, 0.1, 0.1, 0.2, 0.2});
   return policy;
@@ -127,14 +128,14 @@ TEST(Policy, BadTextsAreRefusedWithWhatIsWrongInThem) {
   refused("", "no JSON object");
   refused("[1]", "no JSON object");
   refused("{}", "cgx_policy");
-  for (const char* key : {"ranks", "transport", "latency_ns", "all_ns_per_byte", "codecs"}) {
+  for (const char* key : {"ranks", "hosts", "transport", "latency_ns", "all_ns_per_byte", "codecs"}) {
     nlohmann::json bad = good;
     bad.erase(key);
     refused(bad.dump(), key);
   }
   nlohmann::json bad = good;
-  bad["cgx_policy"] = 2;
-  refused(bad.dump(), "format is 2");
+  bad["cgx_policy"] = 1;
+  refused(bad.dump(), "format is 1");
   bad = good;
   bad["latency_ns"] = -1;
   refused(bad.dump(), "-1");
@@ -147,9 +148,10 @@ TEST(Policy, BadTextsAreRefusedWithWhatIsWrongInThem) {
 }
 
 TEST(Policy, OneOfAnotherMachineDoesNotFit) {
-  EXPECT_FALSE(read_policy(to_json(slow_link(2)), 3, "local").ok());
-  EXPECT_FALSE(read_policy(to_json(slow_link(2)), 2, "shm").ok());
-  EXPECT_TRUE(read_policy(to_json(slow_link(2)), 2, "local").ok());
+  EXPECT_FALSE(read_policy(to_json(slow_link(2)), {3, {0, 0, 0}, "local"}).ok());
+  EXPECT_FALSE(read_policy(to_json(slow_link(2)), {2, {0, 1}, "local"}).ok());
+  EXPECT_FALSE(read_policy(to_json(slow_link(2)), {2, {0, 0}, "shm"}).ok());
+  EXPECT_TRUE(read_policy(to_json(slow_link(2)), {2, {0, 0}, "local"}).ok());
   const auto missing = load_policy("/nonexistent/policy.json");
   ASSERT_FALSE(missing.ok());
   EXPECT_NE(missing.status().message().find("/nonexistent/policy.json"), std::string::npos);

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
+
 #include "plan/builder.h"
 #include "plan/layouts.h"
 #include "plan/select.h"
@@ -31,7 +34,7 @@ std::vector<Layout> layouts_of(uint64_t count) {
 }
 
 TEST_P(AlgorithmTest, PlansOfAllSizesAndOddCountsAreRight) {
-  for (int size : {1, 2, 3, 4, 5, 6, 7, 8, 9, 16}) {
+  for (int size = 1; size <= 16; ++size) {
     for (uint64_t count : kCounts) {
       for (const Layout& layout : layouts_of(count)) {
         // Ten slices a chunk or so, and one.
@@ -41,6 +44,26 @@ TEST_P(AlgorithmTest, PlansOfAllSizesAndOddCountsAreRight) {
           const Status status = check_algorithm(*GetParam(), key);
           ASSERT_TRUE(status.ok()) << "size " << size << ", slice of " << slice_bytes << " bytes, "
                                    << layout.describe() << ": " << status.message();
+        }
+      }
+    }
+  }
+}
+
+// Most algorithms do not look at hosts; those that do must be right wherever ranks stand.
+TEST_P(AlgorithmTest, PlansOfAllHostsAndInnerCodecsAreRight) {
+  for (int size = 1; size <= 16; ++size) {
+    for (const std::vector<int>& hosts : test::groupings(size)) {
+      for (const char* inner :
+           {"none", "maxmin:bits=8,bucket=1024", "maxmin:bits=4,bucket=0", "topk:ratio=0.1"}) {
+        for (uint64_t count : {257ul, 4097ul}) {
+          for (const Layout& layout : layouts_of(count)) {
+            const PlanKey key{0, size, layout, 1024, hosts, test::spec_of(inner)};
+            const Status status = check_algorithm(*GetParam(), key);
+            ASSERT_TRUE(status.ok()) << size << " ranks on hosts " << testing::PrintToString(hosts)
+                                     << ", inner " << inner << ", " << layout.describe() << ": "
+                                     << status.message();
+          }
         }
       }
     }
@@ -61,21 +84,74 @@ TEST_P(AlgorithmTest, OneRankRoundsNothing) {
   const Plan plan = GetParam()->plan({0, 1, uniform(1000, "maxmin:bits=2"), 1024});
   EXPECT_TRUE(plan.messages.empty());
   for (const Step& step : plan.steps) EXPECT_EQ(step.op, Step::Op::kReduce);
-  EXPECT_EQ(GetParam()->roundings(1), 0);
+  EXPECT_EQ(GetParam()->roundings(1, 1), 0);
 }
 
-// `roundings` is what documentation says of an algorithm; the plan is what it does.
+// `roundings` is what documentation says of an algorithm; the plan is what it does. Without inner messages a
+// stage is a rounding by the tensor's codec; an inner rounding comes before those.
 TEST_P(AlgorithmTest, RoundsAsOftenAsItSays) {
   for (int size : {2, 3, 8}) {
-    int stages = 0;
-    for (const Plan& plan : test::plans_of(*GetParam(), {0, size, uniform(5000, "natural"), 1024})) {
-      for (const Step& step : plan.steps) {
-        const bool rounds = step.op == Step::Op::kEncode || step.op == Step::Op::kReduceEncode;
-        if (rounds) stages = std::max(stages, step.stage + 1);
+    for (const std::vector<int>& hosts : test::groupings(size)) {
+      int stages = 0;
+      bool inner = false;
+      const PlanKey key{0, size, uniform(50000, "natural"), 1024, hosts};
+      for (const Plan& plan : test::plans_of(*GetParam(), key)) {
+        for (const Step& step : plan.steps) {
+          const bool rounds = step.op == Step::Op::kEncode || step.op == Step::Op::kReduceEncode;
+          if (rounds) stages = std::max(stages, step.stage + 1);
+          inner = inner || (rounds && plan.messages[step.message].level == Level::kInner);
+        }
       }
+      const int several = static_cast<int>(std::set<int>(hosts.begin(), hosts.end()).size());
+      EXPECT_EQ(stages - (inner ? 1 : 0), GetParam()->roundings(size, several))
+          << size << " ranks on hosts " << testing::PrintToString(hosts);
     }
-    EXPECT_EQ(stages, GetParam()->roundings(size)) << size;
   }
+}
+
+// What hierarchical is for: only one rank of each host has messages for another host.
+TEST(Hierarchical, OneRankAHostIsOnTheNetwork) {
+  for (int size = 1; size <= 16; ++size) {
+    for (const std::vector<int>& hosts : test::groupings(size)) {
+      const PlanKey key{0, size, uniform(20000, "maxmin:bits=4"), 1024, hosts};
+      const std::vector<Plan> plans = test::plans_of(*find_algorithm("hierarchical"), key);
+      std::map<int, std::set<int>> on_network;  // by host
+      for (int rank = 0; rank < size; ++rank) {
+        const Plan& plan = plans[static_cast<size_t>(rank)];
+        const int host = hosts[static_cast<size_t>(rank)];
+        for (const Step& step : plan.steps) {
+          if (step.op != Step::Op::kSend) continue;
+          for (int peer : step.peers) {
+            if (hosts[static_cast<size_t>(peer)] == host) continue;
+            on_network[host].insert(rank);
+            EXPECT_EQ(plan.messages[step.message].level, Level::kMain);
+          }
+        }
+      }
+      for (const auto& [host, ranks] : on_network) EXPECT_EQ(ranks.size(), 1u) << "host " << host;
+    }
+  }
+}
+
+TEST(Check, ResidualsAndLevelsThatDoNotFitAreSeen) {
+  const Layout layout = uniform(4096, "maxmin:bits=4");
+  const PlanKey key{0, 4, layout, 1 << 20, {0, 0, 1, 1}, test::spec_of("maxmin:bits=8")};
+  std::vector<Plan> plans = test::plans_of(*find_algorithm("hierarchical"), key);
+  EXPECT_TRUE(check_plans(layout, plans).ok());
+  std::vector<Plan> other = plans;
+  other[1].inner = uniform(4096, "maxmin:bits=6");
+  EXPECT_NE(check_plans(layout, other).message().find("not that of rank 0"), std::string::npos);
+  other = plans;
+  for (Plan& plan : other) plan.inner = uniform(4095, "maxmin:bits=8");
+  EXPECT_NE(check_plans(layout, other).message().find("of another tensor"), std::string::npos);
+  other = plans;
+  for (Message& message : other[1].messages) message.level = Level::kMain;
+  EXPECT_FALSE(check_plans(layout, other).ok());
+}
+
+TEST_P(AlgorithmTest, WorksWithoutHosts) {
+  const PlanKey key{0, 5, uniform(4097, "natural"), 1024};
+  EXPECT_TRUE(check_algorithm(*GetParam(), key).ok());
 }
 
 TEST(Chunks, CoverTheTensorInOrderAndAreBalanced) {
@@ -131,10 +207,11 @@ TEST(Select, TakesAllgatherForSparseBlocksAndScatterGatherOtherwise) {
 }
 
 TEST(Select, AnUnknownNameListsTheNamesThereAre) {
-  const auto result = named_algorithm("tree");
+  const auto result = named_algorithm("bush");
   ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.status().message(),
-            "there is no algorithm \"tree\"; there are auto, scatter_gather, ring, allgather");
+  EXPECT_EQ(
+      result.status().message(),
+      "there is no algorithm \"bush\"; there are auto, scatter_gather, ring, allgather, tree, hierarchical");
 }
 
 TEST(Text, AStepReadsAsASentence) {

@@ -42,6 +42,22 @@ inline Layout mixed(uint64_t count, const std::vector<std::string>& specs, DType
 inline const std::vector<std::string> kMixedSpecs = {"none", "maxmin:bits=4,bucket=64", "topk:ratio=0.1",
                                                      "maxmin:bits=2,bucket=0"};
 
+// The hosts of `size` ranks: all on one, each on its own, and what lies between: equal and unequal ones,
+// neighbours together or dealt out in turn, numbered in any way.
+inline std::vector<std::vector<int>> groupings(int size) {
+  std::vector<std::vector<int>> all(7);
+  for (int r = 0; r < size; ++r) {
+    all[0].push_back(0);
+    all[1].push_back(r);
+    all[2].push_back(r / 2);
+    all[3].push_back(r % 2);
+    all[4].push_back(7 - r % 3);
+    all[5].push_back(r == 0 ? 1 : 0);
+    all[6].push_back(r < size / 3 ? 4 : r < size - 1 ? 2 : 9);
+  }
+  return all;
+}
+
 inline std::vector<Plan> plans_of(const Algorithm& algorithm, PlanKey key) {
   std::vector<Plan> plans;
   for (key.rank = 0; key.rank < key.size; ++key.rank) plans.push_back(algorithm.plan(key));

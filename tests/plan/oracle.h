@@ -3,9 +3,11 @@
 // transport can change a bit.
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "plan/builder.h"
+#include "plan/levels.h"
 #include "plan/ranks_run.h"
 
 namespace cgx::test {
@@ -32,11 +34,21 @@ class Oracle {
     after_ = after;
   }
 
+  // Where the ranks stand, and how they send inside a host.
+  void stand_on(std::vector<int> hosts, const CodecSpec& inner) {
+    hosts_ = std::move(hosts);
+    inner_ = inner_layout(layout_, inner);
+  }
+
   Floats run(const std::string& algorithm) {
     if (size_ == 1) {
       for (uint64_t i = 0; i < layout_.count(); ++i) y_[i] = x_[0][i] * scale_;
     } else if (algorithm == "allgather") {
       for (const Piece& piece : layout_.pieces(0, layout_.count())) allgather(piece);
+    } else if (algorithm == "hierarchical") {
+      hierarchical();
+    } else if (algorithm == "tree") {
+      for (const Piece& piece : layout_.pieces(0, layout_.count())) put(piece, tree(0, piece).sum, false);
     } else {
       const std::vector<Range> chunks = cut_chunks(layout_, size_);
       for (int c = 0; c < size_; ++c) {
@@ -67,6 +79,52 @@ class Oracle {
     put(piece, round(owner, 1, piece, sum, Keep::kSum), false);
   }
 
+  // The ranks of a host sum at the lowest, those of all hosts at the owner's, in the order of the lowest
+  // ranks.
+  void hierarchical() {
+    if (hosts_.empty()) stand_on(std::vector<int>(static_cast<size_t>(size_), 0), CodecSpec());
+    std::vector<std::vector<int>> groups;
+    std::map<int, size_t> known;
+    for (int r = 0; r < size_; ++r) {
+      const auto [place, is_new] = known.emplace(hosts_[static_cast<size_t>(r)], groups.size());
+      if (is_new) groups.emplace_back();
+      groups[place->second].push_back(r);
+    }
+    const std::vector<Range> chunks = cut_chunks(layout_, static_cast<int>(groups.size()), &inner_);
+    for (size_t owner = 0; owner < groups.size(); ++owner) {
+      for (const Piece& piece : layout_.pieces(chunks[owner].begin, chunks[owner].end)) {
+        put(piece, of_hosts(groups, owner, piece), false);
+      }
+    }
+  }
+
+  Floats of_hosts(const std::vector<std::vector<int>>& groups, size_t owner, const Piece& piece) {
+    const CodecSpec& inner = inner_.segments()[piece.segment].spec;
+    std::map<int, Floats> at_owner;  // by rank
+    int roundings = 0;
+    for (size_t h = 0; h < groups.size(); ++h) {
+      const int leader = groups[h][0];
+      Floats sum = h == owner ? exact(leader, piece) : part(x_, leader, piece);
+      if (h == owner) at_owner[leader] = sum;
+      for (size_t i = 1; i < groups[h].size(); ++i) {
+        const int r = groups[h][i];
+        const Floats sent = round(r, 0, piece, part(x_, r, piece), Keep::kContribution, &inner);
+        if (h == owner) {
+          at_owner[r] = sent;
+        } else {
+          add(sum, sent);
+        }
+      }
+      const int before = groups[h].size() > 1 ? 1 : 0;
+      roundings = std::max(roundings, before + (h == owner ? 0 : 1));
+      if (h != owner) at_owner[leader] = round(leader, before, piece, sum, Keep::kContribution);
+    }
+    Floats total;
+    for (const auto& [rank, values] : at_owner) add(total, values);
+    scale(total);
+    return round(groups[owner][0], roundings, piece, total, Keep::kSum);
+  }
+
   void ring(int first, const Piece& piece) {
     Floats sum;
     for (int hop = 0; hop < size_; ++hop) {
@@ -77,6 +135,23 @@ class Oracle {
       sum = round(r, hop, piece, sum, last ? Keep::kSum : Keep::kContribution);
     }
     put(piece, sum, false);
+  }
+
+  // What rank r sends: the sum of r and the ranks below it, which are those after it up to its lowest bit.
+  struct Subtree {
+    Floats sum;
+    int height;
+  };
+  Subtree tree(int r, const Piece& piece) {
+    Subtree all{r == 0 ? exact(0, piece) : part(x_, r, piece), 0};
+    for (int bit = 1; r + bit < size_ && (r == 0 || bit < (r & -r)); bit *= 2) {
+      const Subtree child = tree(r + bit, piece);
+      add(all.sum, child.sum);
+      all.height = std::max(all.height, child.height + 1);
+    }
+    if (r == 0) scale(all.sum);
+    all.sum = round(r, all.height, piece, all.sum, r == 0 ? Keep::kSum : Keep::kContribution);
+    return all;
   }
 
   static Floats part(const std::vector<Floats>& of, int rank, const Piece& piece) {
@@ -112,8 +187,11 @@ class Oracle {
     return own;
   }
 
-  Floats round(int r, int stage, const Piece& piece, const Floats& values, Keep keep) {
+  // `codec`: null for the tensor's own.
+  Floats round(int r, int stage, const Piece& piece, const Floats& values, Keep keep,
+               const CodecSpec* codec = nullptr) {
     const Segment& segment = layout_.segments()[piece.segment];
+    const CodecSpec& spec = codec != nullptr ? *codec : segment.spec;
     BlockContext context;
     context.key = key_of(r);
     context.key.tensor = segment.tensor_id;
@@ -126,13 +204,12 @@ class Oracle {
       residual.before = (sum ? before_->sum : before_->contribution)[at].data() + piece.begin;
       residual.after = (sum ? after_->sum : after_->contribution)[at].data() + piece.begin;
     }
-    std::vector<uint8_t> block(encoded_bytes(segment.spec, DType::kF32, values.size()));
+    std::vector<uint8_t> block(encoded_bytes(spec, DType::kF32, values.size()));
     Floats out(values.size());
     const Status encoded =
-        encode(segment.spec, DType::kF32, values.data(), values.size(), context, residual, block.data());
+        encode(spec, DType::kF32, values.data(), values.size(), context, residual, block.data());
     EXPECT_TRUE(encoded.ok()) << encoded.message();
-    const Status decoded =
-        decode(segment.spec, DType::kF32, block.data(), values.size(), Into::kAssign, out.data());
+    const Status decoded = decode(spec, DType::kF32, block.data(), values.size(), Into::kAssign, out.data());
     EXPECT_TRUE(decoded.ok()) << decoded.message();
     return out;
   }
@@ -142,6 +219,8 @@ class Oracle {
   int size_;
   float scale_;
   Floats y_;
+  std::vector<int> hosts_;
+  Layout inner_;
   const Residuals* before_ = nullptr;
   Residuals* after_ = nullptr;
 };

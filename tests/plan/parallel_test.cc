@@ -25,7 +25,7 @@ TEST(Parallel, EveryPartIsCalledOnce) {
 
 TEST(Parallel, JobsThatFollowEachOtherDoNotMix) {
   Parallel pool(4);
-  for (size_t job = 0; job < 2000; ++job) {
+  for (size_t job = 0; job < 500; ++job) {
     std::atomic<size_t> sum = 0;
     const size_t parts = 2 + job % 5;
     pool.run(parts, [&](size_t i) { sum += job + i; });

@@ -155,7 +155,8 @@ TEST_P(RunTest, CountsWhatItSends) {
     const uint64_t n = static_cast<uint64_t>(size);
     const uint64_t sent = name() == "allgather" ? n * (n - 1) * count : 2 * (n - 1) * count;
     EXPECT_EQ(raw, sent * 4);
-    EXPECT_EQ(wire, sent);
+    // Half of hierarchical's messages on one host are the contributions, uncompressed.
+    EXPECT_EQ(wire, name() == "hierarchical" ? sent / 2 * 5 : sent);
   }
 }
 

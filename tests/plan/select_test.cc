@@ -124,7 +124,7 @@ TEST(Select, NeverGoesBeyondTheErrorThatIsAllowed) {
       EXPECT_TRUE(std::any_of(list.begin(), list.end(),
                               [&](const Candidate& c) { return c.spec == s.layout.segments()[0].spec; }))
           << open << " became " << codec_of(s);
-      EXPECT_LE(s.algorithm->roundings(4), codec_of(s) == "none" ? 4 : 2);
+      EXPECT_LE(s.algorithm->roundings(4, 1), codec_of(s) == "none" ? 4 : 2);
     }
   }
 }
@@ -202,6 +202,58 @@ TEST(Select, UncompressedBetweenManyHostsGoesRoundTheRingWhichSwampsNobody) {
   EXPECT_EQ(algorithm("none", 8, true), "scatter_gather");
   // A ring would round eight times.
   EXPECT_EQ(algorithm("maxmin:bits=4", 8, false), "scatter_gather");
+}
+
+std::string algorithm_on(const std::vector<int>& hosts, uint64_t count, const char* codec,
+                         bool same_host = false) {
+  const int size = static_cast<int>(hosts.size());
+  return select({}, uniform(count, codec), default_profile(size, same_host, hosts)).algorithm->name;
+}
+
+// With 2 ranks on each of 2 hosts a flat exchange sends 2 (n - 1) / n S by each rank, 2/3 of it to the other
+// host through a link that two share; the leaders send 2 (h - 1) / h S through a link of their own: half as
+// much.
+TEST(Select, SeveralRanksOnEachOfSeveralHostsLetOneOfThemOnTheNetwork) {
+  EXPECT_EQ(algorithm_on({0, 0, 1, 1}, 1 << 22, "none"), "hierarchical");
+  EXPECT_EQ(algorithm_on({0, 0, 0, 0, 1, 1, 1, 1}, 1 << 22, "maxmin:bits=8"), "hierarchical");
+  EXPECT_EQ(algorithm_on({0, 0, 1, 1}, 256, "none"), "allgather") << "two latencies more than it has to gain";
+  EXPECT_EQ(algorithm_on({0, 1, 2}, 1 << 22, "none"), "scatter_gather") << "nobody to share a host with";
+  EXPECT_EQ(algorithm_on({0, 0, 0, 0}, 1 << 22, "none", true), "scatter_gather") << "no network";
+}
+
+// Where many ranks share few cores, messages are what costs: a tree has 2 (n - 1) of them, allgather n (n -
+// 1).
+TEST(Select, ManyRanksOnFewCoresTakeATreeForSmallTensors) {
+  Profile p = machine(16, 0.05);
+  p.latency = 3000;
+  p.message = 2000;
+  p.crowding = 8;
+  EXPECT_STREQ(select({}, uniform(256, "none"), p).algorithm->name, "tree");
+  EXPECT_STRNE(select({}, uniform(1 << 24, "none"), p).algorithm->name, "tree");
+  // It would round a lossy tensor five times.
+  EXPECT_STRNE(select({}, uniform(256, "maxmin:bits=4"), p).algorithm->name, "tree");
+  p.crowding = 1;
+  EXPECT_STRNE(select({}, uniform(256, "none"), p).algorithm->name, "tree");
+}
+
+TEST(Select, SaysWhy) {
+  const Profile p = default_profile(4, false, {0, 0, 1, 1});
+  const Selection s = select({}, uniform(1 << 22, "none"), p);
+  const std::string words = explain(s, {}, p);
+  EXPECT_EQ(words.find("hierarchical: 4 ranks on 2 hosts, predicted "), 0u) << words;
+  for (const char* other : {"scatter_gather ", "ring ", "allgather ", "tree "}) {
+    EXPECT_NE(words.find(other), std::string::npos) << words;
+  }
+  const Wish wish{find_algorithm("ring"), 0};
+  EXPECT_EQ(explain(select(wish, uniform(1 << 22, "none"), p), wish, p).find("ring, as asked: "), 0u);
+}
+
+TEST(Cost, OfHierarchicalIsThatOfScatterGatherWhereHostsHoldOneRank) {
+  for (const char* codec : {"none", "maxmin:bits=4"}) {
+    const Profile p = default_profile(4, false, {0, 1, 2, 3});
+    const Load load = load_of(uniform(1 << 20, codec), p, 1 << 18);
+    EXPECT_EQ(hierarchical_ns(load, p), scatter_gather_ns(load, p));
+  }
 }
 
 }  // namespace

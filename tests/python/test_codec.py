@@ -257,6 +257,20 @@ def test_a_communicator_sums_numpy_arrays(tmp_path):
         assert out.strip() == "{3.0} [1, 10] 0.5 2 3", error
 
 
+def test_minima_maxima_products_and_doubles_are_never_refused(tmp_path):
+    code = (
+        "f = lambda t: np.array([rank + 1, 3 - rank, -1], t); "
+        "print(*[comm.allreduce(f(t), op=o, codec='maxmin:bits=2').tolist() for o in ('min', 'max', 'prod') "
+        "for t in (np.float32, np.int32)]); "
+        "d = comm.allreduce(np.full(300, 1 + 2.0**-40), op='sum', codec='natural'); "
+        "s = comm.stats(); print(set(d.tolist()) == {2 + 2.0**-39}, s['elements_not_sum'], s['elements_not_float'])"
+    )
+    three = "[1.0, 2.0, -1.0] [1, 2, -1] [2.0, 3.0, -1.0] [2, 3, -1] [2.0, 6.0, 1.0] [2, 6, 1]"
+    for process in _numpy_ranks(str(tmp_path / "store-ops"), code):
+        out, error = process.communicate(timeout=60)
+        assert out.split("\n")[:2] == [three, "True 9 309"], error
+
+
 def test_a_measured_policy_is_a_file_for_the_next_run(tmp_path):
     code = (
         "import json; x = np.ones(5000, np.float32); before = comm.policy(); comm.allreduce(x, codec='auto'); "

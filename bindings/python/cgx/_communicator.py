@@ -25,7 +25,7 @@ _DTYPES = {
     "int32": 7,
     "int64": 8,
 }
-_OPS = {"sum": 0, "avg": 1}
+_OPS = {"sum": 0, "avg": 1, "min": 2, "max": 3, "prod": 4}
 
 
 def _text(value: str | None) -> bytes | None:
@@ -42,6 +42,7 @@ class Communicator:
     ``policy_file`` holds what ``policy()`` gave, as JSON, and replaces the measuring.
     ``secret`` (16 bytes at least; None: CGX_SECRET or the file CGX_SECRET_FILE, else none) is proven by all ranks to
     each other when they connect.
+    ``inner_codec`` is the spec of messages inside a host, of the algorithm "hierarchical".
     One call at a time is made on a communicator (a lock sees to it); ``abort`` may come from any thread.
     """
 
@@ -61,6 +62,7 @@ class Communicator:
         tune: bool = False,
         policy_file: str | None = None,
         secret: str | None = None,
+        inner_codec: str | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._handle = ctypes.c_void_p()
@@ -81,6 +83,7 @@ class Communicator:
             tune=int(tune),
             policy_file=_text(policy_file),
             secret=_text(secret),
+            inner_codec=_text(inner_codec),
         )
         try:
             check(load().cgx_comm_create(ctypes.byref(config), ctypes.byref(self._handle)))
@@ -133,10 +136,11 @@ class Communicator:
         tensor: int = 0,
         timeout_ms: int = 0,
     ) -> np.ndarray:
-        """Sums (``op="avg"``: averages) ``array`` over the ranks in place, and returns it.
+        """Sums (``op``: "sum", "avg", "min", "max", "prod") ``array`` over the ranks in place, and returns it.
 
         The array is C-contiguous, writable, of any shape, equal on all ranks; float32, float16,
-        bfloat16, or (uncompressed) float64, int8, uint8, int16, int32, int64. Every rank ends with the same
+        bfloat16, or (uncompressed) float64, int8, uint8, int16, int32, int64. "min", "max" and "prod" are never
+        compressed. A codec that cannot serve is left out, which is logged once and counted in ``stats()``. Every rank ends with the same
         bits. ``tensor`` keys random numbers and error feedback: the same for the same tensor in every step.
         """
         args = self._arguments(array, op, tensor, timeout_ms)
@@ -155,7 +159,7 @@ class Communicator:
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ValueError("allreduce works in place: the array must be C-contiguous and writable")
         if op not in _OPS:
-            raise ValueError(f"op {op!r} must be 'sum' or 'avg'")
+            raise ValueError(f"op {op!r} must be one of {', '.join(_OPS)}")
         return AllreduceArgs(
             struct_size=ctypes.sizeof(AllreduceArgs),
             input=array.ctypes.data,

@@ -62,6 +62,7 @@ class Config(ctypes.Structure):
         ("tune", ctypes.c_uint32),
         ("policy_file", ctypes.c_char_p),
         ("secret", ctypes.c_char_p),
+        ("inner_codec", ctypes.c_char_p),
     ]
 
 
@@ -94,6 +95,7 @@ _COUNTERS = (
     "saturated",
     "non_finite",
 )
+_LATER_COUNTERS = ("elements_not_sum",)
 _SECONDS = ("encode_seconds", "decode_seconds", "wait_seconds")
 
 
@@ -102,10 +104,11 @@ class Stats(ctypes.Structure):
         ("struct_size", ctypes.c_uint32),
         *((name, ctypes.c_uint64) for name in _COUNTERS),
         *((name, ctypes.c_double) for name in _SECONDS),
+        *((name, ctypes.c_uint64) for name in _LATER_COUNTERS),
     ]
 
     def as_dict(self) -> dict[str, int | float]:
-        return {name: getattr(self, name) for name in _COUNTERS + _SECONDS}
+        return {name: getattr(self, name) for name in _COUNTERS + _LATER_COUNTERS + _SECONDS}
 
 
 _HANDLE = ctypes.c_void_p
