@@ -136,7 +136,7 @@ class Allreduce(unittest.TestCase):
         self.assertIn("# Avg bus bandwidth", text)
 
     def test_every_algorithm_and_an_odd_number_of_ranks(self):
-        for algorithm in ("scatter_gather", "ring", "allgather"):
+        for algorithm in ("scatter_gather", "ring", "allgather", "tree", "hierarchical"):
             document, _ = run("allreduce", "-g", "3", "-b", "100003", "-o", "avg", "--algorithm", algorithm, *QUICK,
                               *flags(["none", "maxmin:bits=4", "natural", "topk:ratio=0.05"]))
             self.good(document)
