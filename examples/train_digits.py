@@ -20,86 +20,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 import cgx.torch
+from averaging import BytesSent, Clock, attach, backend_for, replicas_identical
 from digits import Net, accuracy, load, shard
 
 BATCH = 64  # images a step, over all ranks
-HOOKS = {"gloo": default_hooks.allreduce_hook, "fp16-hook": default_hooks.fp16_compress_hook}
-
-
-class Clock:
-    """Seconds in which some bucket was on its way, from the hook's call to the future's completion."""
-
-    def __init__(self) -> None:
-        self._spans: list[tuple[float, float]] = []
-
-    def timed(self, hook):
-        """``hook(bucket) -> future``, with its time taken."""
-
-        def run(_state, bucket):
-            begin = time.perf_counter()
-
-            def done(future):
-                self._spans.append((begin, time.perf_counter()))
-                return future.value()
-
-            return hook(bucket).then(done)
-
-        return run
-
-    def take(self) -> float:
-        """The length of the union of the spans since the last call."""
-        seconds, until = 0.0, 0.0
-        for begin, end in sorted(self._spans):
-            seconds += max(0.0, end - max(begin, until))
-            until = max(until, end)
-        self._spans.clear()
-        return seconds
-
-
-class BytesSent:
-    """Bytes that this rank has sent: counted by cgx, or on a network interface, or computed for Gloo's ring."""
-
-    def __init__(self, codec: str, interface: str | None, parameters: int) -> None:
-        self._counter = Path(f"/sys/class/net/{interface}/statistics/tx_bytes") if interface else None
-        self._per_step = 0.0
-        if self._counter is not None:
-            self.source = f"measured on {interface}"
-        elif codec in HOOKS:
-            width = 2 if codec == "fp16-hook" else 4
-            self._per_step = 2 * (dist.get_world_size() - 1) / dist.get_world_size() * width * parameters
-            self.source = f"computed: a ring sends 2 (n - 1) / n x {width} bytes a parameter"
-        else:
-            self.source = "counted by cgx (wire_bytes)"
-        self._before = self._total()
-
-    def _total(self) -> float:
-        if self._counter is not None:
-            return float(self._counter.read_text())
-        if self._per_step:
-            return 0.0
-        compressed = cgx.torch.stats()["compressed"]
-        return compressed["wire_bytes"] if compressed else 0
-
-    def take(self) -> float:
-        """Bytes since the last call (computed: in one step)."""
-        if self._per_step:
-            return self._per_step
-        before, self._before = self._before, self._total()
-        return self._before - before
-
-
-def attach(model: DistributedDataParallel, codec: str, clock: Clock) -> cgx.torch.DdpHook | None:
-    """Registers the hook that averages the gradients; returns cgx's, if it is one."""
-    if codec in HOOKS:
-        model.register_comm_hook(None, clock.timed(lambda bucket: HOOKS[codec](None, bucket)))
-        return None
-    hook = cgx.torch.make_hook(model, codec)
-    model.register_comm_hook(None, clock.timed(hook.reduce))
-    return hook
 
 
 def own_gradient(model: DistributedDataParallel, batch) -> np.ndarray:
@@ -111,14 +38,6 @@ def own_gradient(model: DistributedDataParallel, batch) -> np.ndarray:
     return flat.to(torch.float16).numpy()
 
 
-def replicas_identical(model: nn.Module) -> bool:
-    """Whether all ranks hold the same bits."""
-    mine = torch.cat([p.detach().flatten() for p in model.parameters()]).view(torch.int32)
-    theirs = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(theirs, mine)
-    return all(torch.equal(mine, other) for other in theirs)
-
-
 def train(arguments: argparse.Namespace) -> dict:
     """One run; returns what --json saves."""
     rank, size = dist.get_rank(), dist.get_world_size()
@@ -126,9 +45,10 @@ def train(arguments: argparse.Namespace) -> dict:
     torch.manual_seed(arguments.seed)
     model = DistributedDataParallel(Net())
     clock = Clock()
-    hook = attach(model, arguments.codec, clock)
+    way = attach(model, arguments.codec, clock)
+    hook = way if isinstance(way, cgx.torch.DdpHook) else None
     parameters = sum(p.numel() for p in model.parameters())
-    sent = BytesSent(arguments.codec, arguments.interface, parameters)
+    sent = BytesSent(arguments.codec, arguments.interface, parameters, way)
     optimizer = torch.optim.SGD(model.parameters(), lr=arguments.lr, momentum=arguments.momentum)
     gradients = []
     rows, losses = [], []
@@ -185,7 +105,7 @@ def summary(result: dict) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--codec", default="maxmin:bits=4", help='a spec, "gloo" (fp32) or "fp16-hook" (both over Gloo)'
+        "--codec", default="maxmin:bits=4", help='a spec, or over Gloo: "gloo" (fp32), "fp16-hook", "powersgd"'
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=300, help="of 64 images each")
@@ -202,7 +122,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(1)
-    dist.init_process_group("gloo" if arguments.codec in HOOKS else "cgx")
+    dist.init_process_group(backend_for(arguments.codec))
     try:
         result = train(arguments)
         if dist.get_rank() == 0:

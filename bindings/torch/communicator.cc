@@ -2,6 +2,7 @@
 // store outlives process groups, and the name is also that of shared memory on the host.
 #include "communicator.h"
 
+#include <ATen/ops/empty.h>
 #include <algorithm>
 #include <cstring>
 #include <random>
@@ -186,6 +187,24 @@ double Communicator::residual_norm(uint32_t tensor_id) {
   double norm = 0.0;
   check(cgx_comm_residual_norm(comm_, tensor_id, &norm));
   return norm;
+}
+
+at::Tensor Communicator::save_state() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  uint64_t bytes = 0;
+  check(cgx_comm_state_bytes(comm_, &bytes));
+  at::Tensor state = at::empty({static_cast<int64_t>(bytes)}, at::kByte);
+  check(cgx_comm_state_save(comm_, state.data_ptr(), bytes));
+  return state;
+}
+
+void Communicator::load_state(const at::Tensor& state) {
+  TORCH_CHECK_VALUE(state.scalar_type() == at::kByte && state.device().is_cpu(),
+                    "cgx: a state is a tensor of uint8 on the CPU, not of ", state.scalar_type(), " on ",
+                    state.device());
+  const at::Tensor dense = state.contiguous();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check(cgx_comm_state_load(comm_, dense.data_ptr(), static_cast<uint64_t>(dense.numel())));
 }
 
 }  // namespace cgx_torch

@@ -2,6 +2,7 @@
 #ifndef CGX_BINDINGS_TORCH_COMMUNICATOR_H_
 #define CGX_BINDINGS_TORCH_COMMUNICATOR_H_
 
+#include <ATen/core/Tensor.h>
 #include <cgx/cgx.h>
 
 #include <chrono>
@@ -47,6 +48,9 @@ class Communicator {
   std::string transport() const;
   void reset_residuals();
   double residual_norm(uint32_t tensor_id);
+  // As uint8 tensors: cgx_comm_state_save() and _load().
+  at::Tensor save_state();
+  void load_state(const at::Tensor& state);
 
  private:
   using TextFunction = cgx_status (*)(const cgx_comm*, char*, uint64_t, uint64_t*);

@@ -109,6 +109,12 @@ void bind_group(py::module_& module) {
           [](ProcessGroupCgx& group, uint32_t id) { return group.connected()->residual_norm(id); },
           ReleaseGil())
       .def(
+          "save_state", [](ProcessGroupCgx& group) { return group.connected()->save_state(); }, ReleaseGil())
+      .def(
+          "load_state",
+          [](ProcessGroupCgx& group, const at::Tensor& state) { group.connected()->load_state(state); },
+          py::arg("state"), ReleaseGil())
+      .def(
           "tune", [](ProcessGroupCgx& group) { group.connected()->tune(); }, ReleaseGil())
       .def(
           "policy", [](ProcessGroupCgx& group) { return group.connected()->policy(); }, ReleaseGil())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,7 +23,8 @@ import ranks
 
 _SEEDS = range(3)
 _STEPS, _BATCH, _LR = 300, 64, 0.2
-_EXAMPLE = Path(__file__).parents[2] / "examples" / "train_digits.py"
+_EXAMPLES = Path(__file__).parents[2] / "examples"
+_EXAMPLE = _EXAMPLES / "train_digits.py"
 _TOP_K = "topk:ratio=0.01"
 _AS_GOOD = ["natural", "natural8", "maxmin:bits=4", "natdither:bits=4", f"{_TOP_K}+ef"]
 
@@ -88,3 +91,44 @@ def test_the_example_runs_under_torchrun(tmp_path, codec, size):
     raw = 2 * (size - 1) / size * 4 * run["parameters"]
     ratio = {"maxmin:bits=4": 7, "gloo": 1, "fp16-hook": 2}[codec]
     assert run["steps"][-1]["bytes"] <= raw / ratio
+
+
+def _chars(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(_EXAMPLES / "train_chars.py"), *arguments]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "CGX_SOCKET_IFNAME": "lo"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=environment)
+
+
+def test_the_transformer_example_makes_its_page_and_goes_on_where_it_was_stopped(tmp_path):
+    if shutil.which("bible") is None:
+        pytest.skip("the package bible-kjv is not installed")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- begin: made by train_chars.py --all -->\nold\n<!-- end -->\nafter\n")
+    common = ["--all", "--steps", "10", "--seeds", "1", "--out", str(tmp_path / "runs"), "--page", str(page)]
+    done = _chars(*common)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("-->\nafter\n")
+    assert "old" not in text
+    runs = {run["codec"]: run for run in json.loads((tmp_path / "training.json").read_text())["runs"]}
+    assert len(runs) == text.count("\n| ") - 1  # less the heading
+    assert (tmp_path / "training.png").stat().st_size > 10_000
+    for codec, run in runs.items():
+        assert run["replicas_identical"], codec
+        assert run["loss"][-1] < run["loss"][0], codec
+    # The bytes that each way is for.
+    assert runs["fp16-hook"]["bytes_a_step"] == runs["gloo"]["bytes_a_step"] / 2
+    assert runs["maxmin:bits=4"]["bytes_a_step"] < runs["gloo"]["bytes_a_step"] / 7
+    (tmp_path / "runs" / "natural-seed0.json").unlink()
+    again = _chars(*common)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stdout.count(", seed 0\n") == 1  # natural's, and no other
+
+
+def test_the_transformer_example_names_the_package_of_its_text(tmp_path):
+    command = [sys.executable, "-c", "import chars; chars.Text()"]
+    environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": f"{_EXAMPLES}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode != 0
+    assert "apt-get install bible-kjv" in done.stderr

@@ -18,6 +18,7 @@ from ._backend import backend_of, observe, policy, register, stats, table, tune 
 from ._hook import DdpHook, ddp_hook, make_hook  # noqa: E402
 from ._options import Options  # noqa: E402
 from ._policy import Parameter, Policy  # noqa: E402
+from ._state import load_state_dict, state_dict  # noqa: E402
 
 __all__ = [
     "DdpHook",
@@ -26,10 +27,12 @@ __all__ = [
     "Policy",
     "backend_of",
     "ddp_hook",
+    "load_state_dict",
     "make_hook",
     "observe",
     "policy",
     "register",
+    "state_dict",
     "stats",
     "table",
     "tune",

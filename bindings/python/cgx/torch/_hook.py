@@ -16,6 +16,7 @@ from ._backend import backend_of
 from ._native import Layout, ProcessGroupCgx
 from ._policy import Parameter, Policy
 
+_FEEDBACK = "+ef"
 _hooks: weakref.WeakSet[DdpHook] = weakref.WeakSet()
 
 
@@ -35,7 +36,10 @@ class DdpHook:
         described = [Parameter(name, tuple(parameter.shape), parameter.dtype) for name, parameter in named]
         self._described = dict(zip(self._tensor_ids.values(), described, strict=True))
         self._choices = {tensor_id: policy.choose(one) for tensor_id, one in self._described.items()}
-        self._layouts: dict[tuple[int, ...], Layout] = {}
+        self._layouts: dict[tuple[tuple[int, ...], tuple[bool, ...]], Layout] = {}
+        self.model: weakref.ref[DistributedDataParallel] | None = None  # this and the next are set by make_hook
+        self.holds_back = False  # DDP drops what comes for parameters that no rank used: nothing owed may go there
+        self.order: list[str] = []  # of the parameters in the buckets of the last backward pass
         _hooks.add(self)
 
     def report(self) -> list[dict[str, Any]]:
@@ -49,6 +53,13 @@ class DdpHook:
         """The parameters' names by their tensor ids."""
         return {tensor_id: one.name for tensor_id, one in self._described.items()}
 
+    def names_of(self, parameters: list[torch.Tensor]) -> list[str]:
+        return [self._described[self._tensor_ids[id(parameter)]].name for parameter in parameters]
+
+    def tensor_ids(self) -> dict[str, int]:
+        """The other way round."""
+        return {name: tensor_id for tensor_id, name in self.names().items()}
+
     def tensor_id(self, name: str) -> int:
         """The id under which the parameter's residual is kept."""
         return next(i for i, one in self._described.items() if one.name == name)
@@ -57,23 +68,36 @@ class DdpHook:
         """The L2 norm of the parameter's residuals on this rank; 0 without error feedback. Not during a step."""
         return self.backend.residual_norm(self.tensor_id(name))
 
-    def layout(self, parameters: list[torch.Tensor]) -> Layout:
-        """The layout of a bucket that holds ``parameters`` in this order."""
+    def layout(self, parameters: list[torch.Tensor], unused: tuple[bool, ...] = ()) -> Layout:
+        """The layout of a bucket that holds ``parameters`` in this order; ``unused`` ones go without error feedback."""
         ids = tuple(self._tensor_ids[id(parameter)] for parameter in parameters)
-        found = self._layouts.get(ids)
+        found = self._layouts.get((ids, unused))
         if found is None:
-            found = self._layouts[ids] = Layout()
-            for tensor_id, parameter in zip(ids, parameters, strict=True):
+            found = self._layouts[ids, unused] = Layout()
+            for i, (tensor_id, parameter) in enumerate(zip(ids, parameters, strict=True)):
+                spec = self._choices[tensor_id].spec or ""
+                if unused and unused[i]:
+                    spec = spec.removesuffix(_FEEDBACK)
                 if parameter.numel() > 0:
-                    found.add(parameter.numel(), self._choices[tensor_id].spec or "", tensor_id)
+                    found.add(parameter.numel(), spec, tensor_id)
         return found
+
+    def _unused(self, bucket: dist.GradBucket) -> tuple[bool, ...]:
+        """Which of the bucket's parameters have a gradient of zero on every rank: one small all_reduce."""
+        used = torch.tensor([int(gradient.any()) for gradient in bucket.gradients()])
+        dist.all_reduce(used, op=dist.ReduceOp.MAX, group=self._group)
+        return tuple(used.eq(0).tolist())
 
     def reduce(self, bucket: dist.GradBucket) -> torch.futures.Future:
         """Averages a bucket in place."""
-        buffer = bucket.buffer()
+        buffer, parameters = bucket.buffer(), bucket.parameters()
+        if bucket.index() == 0:
+            self.order = []
+        self.order += self.names_of(parameters)
         if buffer.layout != torch.strided:
             return self._reduce_sparse(buffer)
-        work = self.backend.allreduce_layout(buffer, self.layout(bucket.parameters()), dist.ReduceOp.AVG)
+        unused = self._unused(bucket) if self.holds_back else ()
+        work = self.backend.allreduce_layout(buffer, self.layout(parameters, unused), dist.ReduceOp.AVG)
         return work.get_future().then(lambda future: future.value()[0])
 
     def _reduce_sparse(self, buffer: torch.Tensor) -> torch.futures.Future:
@@ -87,7 +111,9 @@ def _run_hook(state, bucket):  # noqa: ANN001, ANN202 (DDP looks at annotations,
 
 
 def hooks_of(backend: ProcessGroupCgx) -> list[DdpHook]:
-    return [hook for hook in _hooks if hook.backend is backend]
+    """In the order in which they were made."""
+    ours = [hook for hook in _hooks if hook.backend is backend]
+    return sorted(ours, key=lambda hook: min(hook.tensor_ids().values(), default=0))
 
 
 def make_hook(
@@ -100,7 +126,12 @@ def make_hook(
     group = model.process_group if process_group is None else process_group
     if dist.get_process_group_ranks(group) != dist.get_process_group_ranks(model.process_group):
         raise ValueError("process_group must hold the ranks of the model's own group, in the same order")
-    return DdpHook(model.module, policy, backend_of(group), group)
+    hook = DdpHook(model.module, policy, backend_of(group), group)
+    hook.model = weakref.ref(model)
+    hook.holds_back = model.find_unused_parameters and any(
+        (row["spec"] or "").endswith(_FEEDBACK) for row in hook.report()
+    )
+    return hook
 
 
 def ddp_hook(
