@@ -158,6 +158,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="save the run here: every step's loss")
     parser.add_argument("--all", action="store_true", help="every way of averaging with every seed")
     parser.add_argument("--seeds", type=int, default=3, help="with --all: how many")
+    parser.add_argument("--only", nargs="+", metavar="CODEC", help="with --all: of its ways, these")
     parser.add_argument("--out", type=Path, default=Path("build/train_chars"), help="with --all: the runs' folder")
     parser.add_argument("--page", type=Path, help="with --all: write table and picture here, as docs/TRAINING.md")
     return parser.parse_args()
