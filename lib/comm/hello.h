@@ -55,6 +55,9 @@ class HelloTransport final : public Transport {
   int size() const override { return inner_->size(); }
   std::vector<int> hosts() const override { return inner_->hosts(); }
   Result<uint8_t*> acquire(size_t bytes, const Wait& wait) override { return inner_->acquire(bytes, wait); }
+  Result<Lent> acquire_for(std::span<const int> peers, size_t bytes, const Wait& wait) override {
+    return inner_->acquire_for(peers, bytes, wait);
+  }
   bool is_shared() const override { return inner_->is_shared(); }
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override {
     return inner_->send(message, bytes, peers);

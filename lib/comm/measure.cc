@@ -143,7 +143,8 @@ Status Prober::each_pair(const std::function<Status(int)>& work) {
 }
 
 Status Prober::send(size_t bytes, std::span<const int> peers) {
-  CGX_ASSIGN_OR_RETURN(uint8_t * message, t_.acquire(bytes, wait_));
+  CGX_ASSIGN_OR_RETURN(const Transport::Lent lent, t_.acquire_for(peers, bytes, wait_));
+  uint8_t* message = lent.memory;
   std::memset(message, 0, std::min(bytes, kSmall));
   Status sent = t_.send(message, bytes, peers);
   t_.release(message);
@@ -284,11 +285,12 @@ Status Prober::level_links(Measurement* m) {
 Status Prober::codec(const CodecSpec& spec, float* x, uint64_t count, double* encode_ns, double* decode_ns) {
   const size_t bytes = encoded_bytes(spec, DType::kF32, count);
   CGX_RETURN_IF_ERROR(t_.post(previous(), bytes));
-  CGX_ASSIGN_OR_RETURN(uint8_t * out, t_.acquire(bytes, wait_));
+  const int to[] = {next()};
+  CGX_ASSIGN_OR_RETURN(const Transport::Lent lent, t_.acquire_for(to, bytes, wait_));
+  uint8_t* out = lent.memory;
   double start = thread_cpu_ns();
   const Status encoded = encode(spec, DType::kF32, x, count, {}, {}, out);
   *encode_ns = std::min(*encode_ns, (thread_cpu_ns() - start) / static_cast<double>(count));
-  const int to[] = {next()};
   Status sent = t_.send(out, bytes, to);
   t_.release(out);
   CGX_RETURN_IF_ERROR(encoded);

@@ -32,9 +32,12 @@ Arena::Arena(const RunArgs& run_args)
     : args(run_args),
       dtype(args.layout->dtype()),
       element_bytes(dtype_bytes(dtype)),
-      shared(args.transport->is_shared()),
-      copy_in(shared ? stream_copy : plain_copy),
       copy_out(streams_output(args) ? stream_copy : plain_copy) {}
+
+void Arena::write_into(bool shared_message) {
+  shared = shared_message;
+  copy_in = shared ? stream_copy : plain_copy;
+}
 
 uint64_t PartWork::tile_length() const {
   const uint64_t granule = part_.granule;

@@ -52,6 +52,7 @@ class Runner {
   const char* phase(const Step& step) const {
     return args_.plan->phases[static_cast<size_t>(&step - args_.plan->steps.data())];
   }
+  std::span<const int> receivers(const Step& step) const;
   Status corrupt(const Step& step, const Status& problem) const;
 
   void trace(const char* name, const Step& step, int64_t begin_ns, int64_t end_ns) const;
@@ -62,7 +63,7 @@ class Runner {
 
   const RunArgs& args_;
   const Layout& layout_;
-  const Arena arena_;
+  Arena arena_;
   Workspace& work_;
   RunStats& stats_;
 };
@@ -242,10 +243,24 @@ Status Runner::reduce(const Step& step) {
   return status;
 }
 
+// Of the message that `step` fills, by the first step that sends it.
+std::span<const int> Runner::receivers(const Step& step) const {
+  const Step* end = args_.plan->steps.data() + args_.plan->steps.size();
+  for (const Step* use = &step + 1; use != end; ++use) {
+    if (use->message != step.message) continue;
+    if (use->op == Op::kSend) return use->peers;
+    if (use->op == Op::kRelease) break;
+  }
+  return {};
+}
+
 Status Runner::acquire(const Step& step) {
   const Span span(*this, "wait for memory", step, &stats_.wait_seconds);
-  CGX_ASSIGN_OR_RETURN(work_.messages[step.message],
-                       args_.transport->acquire(args_.plan->messages[step.message].bytes, wait(step)));
+  const uint64_t bytes = args_.plan->messages[step.message].bytes;
+  CGX_ASSIGN_OR_RETURN(const Transport::Lent lent,
+                       args_.transport->acquire_for(receivers(step), bytes, wait(step)));
+  work_.messages[step.message] = lent.memory;
+  arena_.write_into(lent.shared);
   return {};
 }
 
@@ -253,7 +268,7 @@ Status Runner::send(const Step& step) {
   const Message& message = args_.plan->messages[step.message];
   stats_.raw_bytes += (message.end - message.begin) * arena_.element_bytes * step.peers.size();
   stats_.wire_bytes += message.bytes * step.peers.size();
-  if (arena_.shared) stream_fence();
+  if (args_.transport->is_shared()) stream_fence();
   std::optional<Span> span;  // beside the trace nobody asks how long it takes
   if (args_.trace != nullptr) span.emplace(*this, "send", step, nullptr);
   return args_.transport->send(work_.messages[step.message], message.bytes, step.peers);

@@ -17,6 +17,8 @@
 #include <new>
 #include <utility>
 
+#include "transport/shm_door.h"
+
 namespace cgx {
 namespace {
 
@@ -248,6 +250,7 @@ void remove_stale_segments(const std::string& directory) {
   while (const dirent* entry = readdir(entries)) {
     const std::string name = entry->d_name;
     if (name.rfind(kPrefix, 0) != 0) continue;
+    remove_stale_door(dirfd(entries), name);
     const int fd = openat(dirfd(entries), name.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) continue;
     struct stat status = {};

@@ -148,7 +148,7 @@ Status Connector::exchange_cards() {
   CGX_RETURN_IF_ERROR(read_cards(cards));
   links_.resize(cards_.size());
   for (int peer = 0; peer < config_.size; ++peer) {
-    if (peer == config_.rank) continue;
+    if (!config_.has_peer(peer)) continue;
     links_[static_cast<size_t>(peer)].data.resize(self_.streams);
     if (peer > config_.rank) {
       expected_ += self_.streams + 1;
@@ -259,6 +259,8 @@ void Connector::welcome() {
 // Why this visitor is refused, or "".
 std::string Connector::fault_of(const TcpHello& hello) {
   std::string fault = fault_of_visitor(self_, hello);
+  if (fault.empty() && !config_.has_peer(hello.from))
+    fault = "it shares this rank's host: they meet elsewhere";
   if (fault.empty()) fault = fault_of_proof(self_, hello, nonce_of(hello.from));
   if (fault.empty() && *slot(hello.from, hello.stream)) fault = "that connection exists already";
   return fault;
@@ -305,7 +307,7 @@ Status Connector::missing() const {
     const TcpLink& link = links_[static_cast<size_t>(peer)];
     const bool whole = link.control && std::all_of(link.data.begin(), link.data.end(),
                                                    [](const TcpSocket& s) { return static_cast<bool>(s); });
-    if (peer != config_.rank && !whole) ranks.push_back(peer);
+    if (config_.has_peer(peer) && !whole) ranks.push_back(peer);
   }
   for (const Visit& visit : visits_) {
     if (visit.done || visit.reason.empty()) continue;

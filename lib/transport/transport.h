@@ -47,6 +47,16 @@ class Transport {
   virtual Result<uint8_t*> acquire(size_t bytes, const Wait& wait) = 0;
   // True where that memory is what peers read: best written once, by stream_copy().
   virtual bool is_shared() const { return false; }
+  struct Lent {
+    uint8_t* memory;
+    bool shared;  // as is_shared(), of this message
+  };
+  // acquire() for a message to these peers, where they are known: to others it may cost a copy.
+  virtual Result<Lent> acquire_for(std::span<const int> peers, size_t bytes, const Wait& wait) {
+    static_cast<void>(peers);
+    CGX_ASSIGN_OR_RETURN(uint8_t * memory, acquire(bytes, wait));
+    return Lent{memory, is_shared()};
+  }
   // Sends a message written into acquire()d memory to each of `peers`. Does not wait for them. The
   // sender may still read the message until it calls release(message), which it must.
   virtual Status send(uint8_t* message, size_t bytes, std::span<const int> peers) = 0;

@@ -1,6 +1,7 @@
 // What every transport needs to open: who this rank is and where the ranks meet.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,6 +25,11 @@ struct TransportConfig {
   uint64_t shm_pool_bytes = 0;  // message memory of a rank; 0: default_shm_pool_bytes(size)
   std::string host_id;          // ranks with the same one share a host; empty: CGX_HOST_ID, else as found
   std::vector<int> hosts;       // of each rank, by hosts.h; open_transport() fills it in
+  std::vector<int> peers;       // shm, tcp: the ranks to talk to, where not all others (mixed.h)
+
+  bool has_peer(int other) const {
+    return other != rank && (peers.empty() || std::find(peers.begin(), peers.end(), other) != peers.end());
+  }
 };
 
 }  // namespace cgx

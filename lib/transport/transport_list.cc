@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "transport/hosts.h"
 #include "transport/local.h"
+#include "transport/mixed.h"
 #include "transport/module.h"
 #include "transport/shm.h"
 #include "transport/tcp.h"
@@ -18,6 +19,8 @@ constexpr TransportEntry kTransports[] = {
     {"local", "Ranks as threads of one process; messages are passed by pointer.", true, true, open_local},
     {"shm", "Processes of one host; messages are written and read in shared memory.", true, false, open_shm},
     {"tcp", "Processes of any hosts; messages cross TCP sockets in checked frames.", false, false, open_tcp},
+    {"mixed", "Processes of several hosts: shared memory inside a host, TCP sockets between hosts.", false,
+     false, open_mixed},
     {"gloo", "Processes of any hosts; messages cross TCP sockets through the Gloo library.", false, false,
      open_gloo},
 };
@@ -61,7 +64,8 @@ Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const T
   TransportConfig full = filled(config);
   if (by_itself || !named()->same_host_only) {
     CGX_ASSIGN_OR_RETURN(full.hosts, meet_hosts(full));
-    if (by_itself) name = count_hosts(full.hosts) == 1 ? "shm" : "tcp";
+    const int hosts = count_hosts(full.hosts);
+    if (by_itself) name = hosts == 1 ? "shm" : hosts == full.size ? "tcp" : "mixed";
   }
   return named()->open(full);
 }

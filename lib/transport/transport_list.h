@@ -22,7 +22,8 @@ struct TransportEntry {
 
 std::span<const TransportEntry> transports();
 
-// Opens the transport of that name. "auto" or "": shm when all ranks share a host, tcp otherwise.
+// Opens the transport of that name. "auto" or "": shm when all ranks share a host, tcp when no two do, else
+// mixed.
 // Collective: returns when every rank has come, or says who has not.
 Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const TransportConfig& config);
 

@@ -82,7 +82,15 @@ struct Case {
   std::string name;
   std::string transport;
   uint64_t shm_pool_bytes = 0;
+  int hosts = 0;  // that the ranks say to be on, in turn; 0: they say nothing
 };
+
+Adjust as(const Case& row) {
+  return [row](TransportConfig& config) {
+    config.shm_pool_bytes = row.shm_pool_bytes;
+    if (row.hosts > 0) config.host_id = std::to_string(config.rank % row.hosts);
+  };
+}
 
 class TransportConformance : public testing::TestWithParam<Case> {
  protected:
@@ -92,10 +100,7 @@ class TransportConformance : public testing::TestWithParam<Case> {
     if (alone.code() == Code::kUnsupported) GTEST_SKIP() << alone.message();
   }
   std::string transport() const { return GetParam().transport; }
-  void run(int size, const Body& body) const {
-    run_ranks(transport(), size, body,
-              [&](TransportConfig& config) { config.shm_pool_bytes = GetParam().shm_pool_bytes; });
-  }
+  void run(int size, const Body& body) const { run_ranks(transport(), size, body, as(GetParam())); }
 };
 
 TEST_P(TransportConformance, KnowsItsNameRankAndSize) {
@@ -330,9 +335,9 @@ TEST_P(TransportConformance, SlowProgressIsNoTimeout) {
 }
 
 // Runs `block` on rank 0 while another thread aborts its transport; rank 1 waits for a silent rank 2.
-void expect_aborted(const std::string& transport, const std::function<Status(Transport&)>& block) {
+void expect_aborted(const Case& row, const std::function<Status(Transport&)>& block) {
   std::atomic<bool> done = false;
-  run_ranks(transport, 3, [&](Transport& t) {
+  const auto body = [&](Transport& t) {
     while (t.rank() == 2 && !done) std::this_thread::yield();
     if (t.rank() == 2) return;
     if (t.rank() == 1) {
@@ -349,18 +354,19 @@ void expect_aborted(const std::string& transport, const std::function<Status(Tra
     stopper.join();
     EXPECT_EQ(status.code(), Code::kAborted) << status.message();
     EXPECT_NE(status.message().find("the user pressed stop"), std::string::npos) << status.message();
-  });
+  };
+  run_ranks(row.transport, 3, body, as(row));
 }
 
 TEST_P(TransportConformance, AbortFromAnotherThreadEndsReceive) {
-  expect_aborted(transport(), [](Transport& t) {
+  expect_aborted(GetParam(), [](Transport& t) {
     const Status posted = t.post(1, 8);
     return posted.ok() ? t.receive(1, 8, kWait).status() : posted;
   });
 }
 
 TEST_P(TransportConformance, AbortFromAnotherThreadEndsAcquire) {
-  expect_aborted(transport(), [](Transport& t) {
+  expect_aborted(GetParam(), [](Transport& t) {
     const int peers[] = {1};
     for (;;) {
       auto memory = t.acquire(1 << 20, kWait);
@@ -373,7 +379,7 @@ TEST_P(TransportConformance, AbortFromAnotherThreadEndsAcquire) {
 }
 
 TEST_P(TransportConformance, AbortFromAnotherThreadEndsFlush) {
-  expect_aborted(transport(), [](Transport& t) {
+  expect_aborted(GetParam(), [](Transport& t) {
     for (;;) {
       const Status flushed = t.flush(kWait);
       if (!flushed.ok()) return flushed;
@@ -432,7 +438,9 @@ TEST_P(TransportConformance, ARankThatNeverComesIsNamed) {
   std::vector<std::thread> threads;
   for (const int rank : {0, 2}) {
     threads.emplace_back([&, rank] {
-      auto opened = open_transport(transport(), config_of(store.get(), rank, 3, 300));
+      TransportConfig config = config_of(store.get(), rank, 3, 300);
+      as(GetParam())(config);
+      auto opened = open_transport(transport(), config);
       ASSERT_FALSE(opened.ok());
       EXPECT_EQ(opened.status().code(), Code::kTimeout) << opened.status().message();
       EXPECT_NE(opened.status().message().find("rank 1"), std::string::npos) << opened.status().message();
@@ -448,6 +456,7 @@ TEST_P(TransportConformance, TwoJobsOfOneStoreDoNotMeet) {
     for (const int rank : {0, 1}) {
       threads.emplace_back([&, job, rank] {
         TransportConfig config = config_of(store.get(), rank, 2);
+        as(GetParam())(config);
         config.job = job == 0 ? "left" : "right";
         auto opened = open_transport(transport(), config);
         ASSERT_TRUE(opened.ok()) << opened.status().message();
@@ -469,6 +478,10 @@ std::vector<Case> listed() {
   for (const TransportEntry& entry : transports()) cases.push_back({entry.name, entry.name});
   // So small that nearly everything goes through the lanes.
   cases.push_back({"shm_with_a_tiny_pool", "shm", 16 << 10});
+  // Ranks 0 and 2 share a host, and 1 and 3; and no two.
+  cases.push_back({"mixed_on_two_hosts", "mixed", 0, 2});
+  cases.push_back({"mixed_on_two_hosts_with_a_tiny_pool", "mixed", 16 << 10, 2});
+  cases.push_back({"mixed_on_hosts_of_one_rank", "mixed", 0, 99});
   return cases;
 }
 
