@@ -1,6 +1,7 @@
 // See config.h. The names of all variables stand in variables.cc too: one that does not would be warned of.
 #include "base/config.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -174,6 +175,14 @@ Result<bool> tune() { return read_flag("CGX_TUNE"); }
 std::string policy_file() { return read("CGX_POLICY_FILE"); }
 
 std::string inner_codec() { return read("CGX_INNER_CODEC"); }
+
+Result<int> socket_family() {
+  const std::string text = read("CGX_SOCKET_FAMILY");
+  if (text.empty()) return 0;
+  if (text == "AF_INET") return AF_INET;
+  if (text == "AF_INET6") return AF_INET6;
+  return error(Code::kInvalidArgument, "CGX_SOCKET_FAMILY=\"{}\": must be AF_INET or AF_INET6", text);
+}
 
 std::string host_id() { return read("CGX_HOST_ID"); }
 

@@ -38,6 +38,7 @@ Result<StoreAddress> parse_store_address(std::string_view text);
 std::string job();               // CGX_JOB, else "cgx"
 Result<int64_t> timeout_ms();    // CGX_TIMEOUT_MS, else 300000
 std::string socket_interface();  // CGX_SOCKET_IFNAME, else ""
+Result<int> socket_family();     // CGX_SOCKET_FAMILY=AF_INET|AF_INET6, as the constant; else 0
 std::string host_id();           // CGX_HOST_ID, else ""
 Result<uint32_t> threads();      // CGX_THREADS, else 1
 Result<bool> tune();             // CGX_TUNE=0|1, else false

@@ -20,8 +20,11 @@ constexpr Variable kVariables[] = {
     {"CGX_PORT", "MASTER_PORT + 1", "port of the store at MASTER_ADDR", "library"},
     {"CGX_JOB", "cgx", "name of the job; jobs that share a store or a host need different ones", "library"},
     {"CGX_TIMEOUT_MS", "300000", "longest time without progress of a peer, in milliseconds", "library"},
-    {"CGX_SOCKET_IFNAME", "by the host's address", "network interface of the transports tcp and gloo",
+    {"CGX_SOCKET_IFNAME", "by the host's address",
+     "network interfaces of sockets, as NCCL reads it: eth,ib begin so; =eth0 exactly; ^docker,lo all but "
+     "those",
      "library"},
+    {"CGX_SOCKET_FAMILY", "IPv4, else IPv6", "addresses of sockets: AF_INET or AF_INET6", "library"},
     {"CGX_HOST_ID", "by boot and /dev/shm", "name of this rank's host; ranks of equal names share memory",
      "library"},
     {"CGX_SECRET", "none",

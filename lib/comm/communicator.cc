@@ -44,6 +44,12 @@ bool is_same_host(const char* transport) {
   });
 }
 
+int ranks_here(const Transport& transport) {
+  const std::vector<int> hosts = transport.hosts();
+  return static_cast<int>(
+      std::count(hosts.begin(), hosts.end(), hosts[static_cast<size_t>(transport.rank())]));
+}
+
 // Helpers look out for work only where every rank's threads have a core each.
 std::unique_ptr<Parallel> make_parallel(uint32_t threads, int ranks_here) {
   if (threads <= 1) return nullptr;
@@ -128,7 +134,7 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   transport_config.timeout_ms = meet_ms;
   transport_config.interface_name = config.interface_name;
   transport_config.secret = config.secret;
-  if (!config.host_id.empty()) transport_config.host_id = config.host_id;
+  transport_config.host_id = config.host_id;
   CGX_ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,
@@ -154,7 +160,7 @@ Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm
       transport_(std::move(transport)),
       plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name()),
               transport_->hosts(), *parse_inner_codec(config_.inner_codec)}),
-      parallel_(make_parallel(config_.threads, is_same_host(transport_->name()) ? config_.size : 1)),
+      parallel_(make_parallel(config_.threads, ranks_here(*transport_))),
       seed_(config_.seed),
       lineage_(std::move(lineage)),
       worker_(std::make_unique<Worker>()) {

@@ -11,9 +11,9 @@ namespace cgx {
 // Ranks with equal cards reach each other over loopback: one kernel, one network namespace.
 std::string network_card();
 
-// The numeric address of config.interface_name (IPv4 before IPv6), or, where none is named, loopback if
-// all ranks are on one host, else the address on the way to config.reach_host, else the first that is
-// not loopback. Errors begin with `transport`, its name.
+// The numeric address of the interface that config.interface_name chooses (interfaces.h), or, where it is
+// empty, loopback if all ranks are on one host, else the address on the way to config.reach_host, else the
+// best that is not loopback; of config.socket_family. Errors begin with `transport`, its name.
 Result<std::string> choose_address(const char* transport, const TransportConfig& config, bool one_host);
 
 }  // namespace cgx

@@ -28,6 +28,7 @@ using namespace store_tcp;  // NOLINT(google-build-using-namespace)
 
 constexpr int64_t kAnswerMs = 10000;  // a server answers at once what it can answer
 constexpr int64_t kMaxPauseMs = 200;
+constexpr int64_t kAddressMs = 3000;  // for one of several addresses of a name
 // A long wait is asked for in turns of this length: another thread that has a failure to tell comes between.
 constexpr int64_t kTurnMs = 100;
 
@@ -108,6 +109,12 @@ int connect_to(const addrinfo& address, const Deadline& deadline, int* fault) {
   return -1;
 }
 
+std::string numeric(const addrinfo& address) {
+  char host[NI_MAXHOST] = "?";
+  ::getnameinfo(address.ai_addr, address.ai_addrlen, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
+  return host;
+}
+
 // One try at every address of `host`. The reason is for people.
 int connect_once(const std::string& host, uint16_t port, const Deadline& deadline, std::string* reason,
                  int* fault) {
@@ -121,10 +128,14 @@ int connect_once(const std::string& host, uint16_t port, const Deadline& deadlin
     *reason = ::gai_strerror(unknown);
     return -1;
   }
+  int64_t left = 0;
+  for (const addrinfo* a = list; a != nullptr; a = a->ai_next) ++left;
   int fd = -1;
   for (const addrinfo* a = list; a != nullptr && fd < 0; a = a->ai_next) {
-    fd = connect_to(*a, deadline, fault);
-    if (fd < 0) *reason = cause(*fault);
+    // One that does not answer leaves time for the others.
+    const Deadline share(left-- == 1 ? deadline.left_ms() : std::min(deadline.left_ms(), kAddressMs));
+    fd = connect_to(*a, share, fault);
+    if (fd < 0) *reason = fmt::format("{}: {}", numeric(*a), cause(*fault));
   }
   ::freeaddrinfo(list);
   return fd;

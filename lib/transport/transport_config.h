@@ -16,7 +16,8 @@ struct TransportConfig {
   Store* store = nullptr;      // used while opening only; keys start with the job's name
   std::string job = "cgx";     // every communicator of a store has its own
   int64_t timeout_ms = 30000;  // for all ranks to come
-  std::string interface_name;  // tcp, gloo: the network interface; empty: CGX_SOCKET_IFNAME, else by address
+  std::string interface_name;  // tcp, gloo: as interfaces.h says; empty: CGX_SOCKET_IFNAME, else by address
+  int socket_family = 0;       // tcp, gloo: AF_INET or AF_INET6; 0: CGX_SOCKET_FAMILY, else either
   std::string
       reach_host;       // tcp, gloo: all ranks reach it, its direction tells the address; empty: the store's
   std::string secret;   // tcp: what connections prove; "": nothing. The store is the caller's to sign (store.h)

@@ -26,7 +26,10 @@ constexpr TransportEntry kTransports[] = {
 };
 
 // Where the caller leaves it to the environment.
-TransportConfig filled(TransportConfig config) {
+Result<TransportConfig> filled(TransportConfig config) {
+  if (config.socket_family == 0) {
+    CGX_ASSIGN_OR_RETURN(config.socket_family, config::socket_family());
+  }
   if (config.host_id.empty()) config.host_id = config::host_id();
   if (config.interface_name.empty()) config.interface_name = config::socket_interface();
   const Result<config::StoreAddress> store = config::store_address();
@@ -61,7 +64,7 @@ Result<std::unique_ptr<Transport>> open_transport(std::string_view name, const T
   if (!by_itself && named() == std::end(kTransports)) {
     return error(Code::kInvalidArgument, "there is no transport \"{}\": choose one of {}", name, names());
   }
-  TransportConfig full = filled(config);
+  CGX_ASSIGN_OR_RETURN(TransportConfig full, filled(config));
   if (by_itself || !named()->same_host_only) {
     CGX_ASSIGN_OR_RETURN(full.hosts, meet_hosts(full));
     const int hosts = count_hosts(full.hosts);

@@ -1,19 +1,17 @@
-// Gloo between real processes: death, standstill and wrong settings, each a named error on the others.
-#include <dirent.h>
+// Transports with sockets between real processes: death, standstill, closing in the middle of a message,
+// interrupted system calls. Of mixed transports in layouts where each kind of pair is hit.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "processes.h"
-#include "transport/module.h"
 
 namespace cgx::test {
 namespace {
@@ -54,37 +52,79 @@ Status wait_for(Transport& t, int peer, const Wait& wait = kWait) {
   return t.receive(peer, 8, wait).status();
 }
 
-// Address by the host's own means, as users have it, and not the "lo" that the other tests give.
-void without_interface(TransportConfig& config) { config.interface_name.clear(); }
+struct Case {
+  const char* name;
+  const char* transport;
+  int64_t death_us;                     // within which all hear of one
+  std::vector<const char*> hosts = {};  // of each rank; none: as it is
+  int streams = 0;
+
+  void adjust(TransportConfig& config) const {
+    config.tcp_streams = streams;
+    if (!hosts.empty()) config.host_id = hosts[static_cast<size_t>(config.rank)];
+  }
+};
+
+// The data of a dead rank may trail by 100 ms with tcp; gloo's watch has a tick and a time to drain of 50 ms
+// each, for each of two ranks in a row; the rest is a loaded machine's scheduling. The timeout is twenty
+// seconds.
+const Case kCases[] = {
+    {"tcp", "tcp", 2'000'000},
+    {"tcp_with_three_sockets", "tcp", 2'000'000, {}, 3},
+    {"gloo", "gloo", 5'000'000},
+    // Rank 2, which is killed, is near rank 0, which waits for a far one, and far from rank 1, which waits
+    // for it.
+    {"mixed_by_turns", "mixed", 2'000'000, {"a", "b", "a", "b"}},
+    // Near rank 3 only, which sends to it.
+    {"mixed_by_halves", "mixed", 2'000'000, {"a", "a", "b", "b"}},
+    {"mixed_with_a_lone_rank", "mixed", 2'000'000, {"a", "a", "b", "a"}},
+};
+
+class SocketProcesses : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    const std::unique_ptr<Store> store = make_memory_store();
+    const Status alone = open_transport(GetParam().transport, config_of(store.get(), 0, 1)).status();
+    if (alone.code() == Code::kUnsupported) GTEST_SKIP() << alone.message();
+  }
+  std::vector<int> run(int size, const Body& body) const {
+    return run_processes(GetParam().transport, size, body,
+                         [](TransportConfig& config) { GetParam().adjust(config); });
+  }
+};
+INSTANTIATE_TEST_SUITE_P(List, SocketProcesses, testing::ValuesIn(kCases),
+                         [](const auto& row) { return row.param.name; });
 
 struct Times {
   std::atomic<int64_t> killed_us;
   std::atomic<int64_t> seen_us[8];
 };
 
-TEST(GlooProcesses, ExchangeMessagesOfEverySize) {
+// Address by the host's own means, as users have it, and not the "lo" that the other tests give.
+TEST_P(SocketProcesses, ExchangeMessagesOfEverySize) {
   for (const int size : {2, 4}) {
-    const auto outcomes = run_processes(
-        "gloo", size,
-        [](Transport& t) {
-          for (const size_t bytes : {size_t{2}, size_t{1000}, size_t{262144}, size_t{20} << 20}) {
-            for (int i = 0; i < 3; ++i) {
-              const Status status = exchange_with_all(t, bytes);
-              ASSERT_TRUE(status.ok()) << status.message();
-            }
-          }
-        },
-        without_interface);
+    const auto exchange = [](Transport& t) {
+      for (const size_t bytes : {size_t{2}, size_t{1000}, size_t{262144}, size_t{20} << 20}) {
+        for (int i = 0; i < 3; ++i) {
+          const Status status = exchange_with_all(t, bytes);
+          ASSERT_TRUE(status.ok()) << status.message();
+        }
+      }
+    };
+    const auto outcomes = run_processes(GetParam().transport, size, exchange, [](TransportConfig& config) {
+      GetParam().adjust(config);
+      config.interface_name.clear();
+    });
     EXPECT_EQ(outcomes, std::vector<int>(static_cast<size_t>(size), 0));
   }
 }
 
 // Rank 2 is killed. Rank 1 waits for it, rank 3 sends to it (with SIGPIPE at its deadly default), and rank
 // 0 waits for rank 1 only, which is alive.
-TEST(GlooProcesses, AKilledRankIsNamedByAllOthers) {
+TEST_P(SocketProcesses, AKilledRankIsNamedByAllOthersAtOnce) {
   ASSERT_NE(::signal(SIGPIPE, SIG_DFL), SIG_ERR);
   Shared<Times> times;
-  const auto outcomes = run_processes("gloo", 4, [&](Transport& t) {
+  const auto outcomes = run(4, [&](Transport& t) {
     Status status = exchange_with_all(t, 1000);
     if (t.rank() == 2) {
       times->killed_us = monotonic_us();
@@ -102,14 +142,12 @@ TEST(GlooProcesses, AKilledRankIsNamedByAllOthers) {
   for (const int rank : {0, 1, 3}) {
     const int64_t us = times->seen_us[rank] - times->killed_us;
     RecordProperty(fmt::format("rank{}_us", rank), std::to_string(us));
-    // A watch tick and the time to drain are 50 ms each, for each of two ranks in a row; the rest is a
-    // loaded machine's scheduling. The timeout is twenty seconds.
-    EXPECT_LT(us, 5'000'000) << "rank " << rank;
+    EXPECT_LT(us, GetParam().death_us) << "rank " << rank;
   }
 }
 
-TEST(GlooProcesses, ASenderKilledInTheMiddleOfAMessageIsNamed) {
-  const auto outcomes = run_processes("gloo", 2, [](Transport& t) {
+TEST_P(SocketProcesses, ASenderKilledInTheMiddleOfAMessageIsNamed) {
+  const auto outcomes = run(2, [](Transport& t) {
     constexpr size_t kBytes = size_t{256} << 20;
     if (t.rank() == 0) {
       const int peers[] = {1};
@@ -130,9 +168,10 @@ TEST(GlooProcesses, ASenderKilledInTheMiddleOfAMessageIsNamed) {
   EXPECT_EQ(outcomes, (std::vector<int>{kKilled + SIGKILL, 0}));
 }
 
-TEST(GlooProcesses, AReceiverKilledInTheMiddleOfAMessageIsNamed) {
+// The receiver's kernel answers with RST, as bytes are left that nobody has read.
+TEST_P(SocketProcesses, AReceiverKilledInTheMiddleOfAMessageIsNamed) {
   ASSERT_NE(::signal(SIGPIPE, SIG_DFL), SIG_ERR);
-  const auto outcomes = run_processes("gloo", 2, [](Transport& t) {
+  const auto outcomes = run(2, [](Transport& t) {
     constexpr size_t kBytes = size_t{256} << 20;
     if (t.rank() == 1) {
       ASSERT_TRUE(t.post(0, kBytes).ok());
@@ -149,68 +188,59 @@ TEST(GlooProcesses, AReceiverKilledInTheMiddleOfAMessageIsNamed) {
   EXPECT_EQ(outcomes, (std::vector<int>{0, kKilled + SIGKILL}));
 }
 
+void wake_until_it_ends(pid_t pid) {
+  // The stop may come after the number was stored.
+  while (::kill(pid, 0) == 0) {
+    ::kill(pid, SIGCONT);
+    ::usleep(1000);
+    std::ifstream stat(fmt::format("/proc/{}/stat", pid));
+    std::string text;
+    std::getline(stat, text);
+    if (text.find(") Z ") != std::string::npos) return;
+  }
+}
+
 // A stopped process still acknowledges what the kernel takes for it: only the deadline sees it.
-TEST(GlooProcesses, AStoppedRankIsATimeoutAndHearsOfItLater) {
+TEST_P(SocketProcesses, AStoppedRankIsATimeoutAndHearsOfItLater) {
   Shared<std::atomic<pid_t>> stopped;
-  const auto outcomes = run_processes("gloo", 2, [&](Transport& t) {
+  const auto outcomes = run(2, [&](Transport& t) {
     ASSERT_TRUE(exchange_with_all(t, 100).ok());
     if (t.rank() == 1) {
       stopped->store(::getpid());
       ::kill(::getpid(), SIGSTOP);
       const Status status = wait_for(t, 0);
       EXPECT_EQ(status.code(), Code::kPeerFailed) << status.message();
-      EXPECT_NE(status.message().find("rank 0 failed: gloo: rank 0 made no progress for 300 ms"),
-                std::string::npos)
-          << status.message();
+      EXPECT_NE(status.message().find("rank 0"), std::string::npos) << status.message();
+      EXPECT_NE(status.message().find("no progress for 300 ms"), std::string::npos) << status.message();
       return;
     }
+    const auto start = monotonic_us();
     const Status status = wait_for(t, 1, {300, "gather"});
+    EXPECT_LT(monotonic_us() - start, 1'300'000) << "the promise is the timeout and a second";
     EXPECT_EQ(status.code(), Code::kTimeout) << status.message();
     EXPECT_NE(status.message().find("from rank 1 (phase gather)"), std::string::npos) << status.message();
     while (stopped->load() == 0) std::this_thread::yield();
-    // The stop may come after the number was stored, so wake it until it has ended.
-    while (::kill(stopped->load(), 0) == 0) {
-      ::kill(stopped->load(), SIGCONT);
-      ::usleep(1000);
-      std::ifstream stat(fmt::format("/proc/{}/stat", stopped->load()));
-      std::string text;
-      std::getline(stat, text);
-      if (text.find(") Z ") != std::string::npos) break;
-    }
+    wake_until_it_ends(stopped->load());
   });
   EXPECT_EQ(outcomes, (std::vector<int>{0, 0}));
 }
 
-TEST(GlooProcesses, AnUnknownInterfaceIsNamedOnAllRanks) {
-  const std::unique_ptr<Store> store = make_memory_store();
-  std::vector<std::thread> threads;
-  for (const int rank : {0, 1}) {
-    threads.emplace_back([&, rank] {
-      TransportConfig config = config_of(store.get(), rank, 2, 20000);
-      config.interface_name = rank == 0 ? "nosuch0" : "lo";
-      const auto opened = open_transport("gloo", config);
-      ASSERT_FALSE(opened.ok());
-      EXPECT_EQ(opened.status().code(), rank == 0 ? Code::kInvalidArgument : Code::kPeerFailed);
-      EXPECT_NE(opened.status().message().find("nosuch0"), std::string::npos) << opened.status().message();
-      EXPECT_NE(opened.status().message().find("CGX_SOCKET_IFNAME"), std::string::npos)
-          << opened.status().message();
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
-TEST(GlooModule, AFileThatIsNoModuleIsNamed) {
-  char directory[] = "/tmp/cgx-module-XXXXXX";
-  ASSERT_NE(::mkdtemp(directory), nullptr);
-  std::ofstream(std::string(directory) + "/libcgx_gloo.so") << "not a shared object";
-  ::setenv("CGX_MODULE_PATH", directory, 1);
-  const std::unique_ptr<Store> store = make_memory_store();
-  const auto opened = open_transport("gloo", config_of(store.get(), 0, 1));
-  ::unsetenv("CGX_MODULE_PATH");
-  std::filesystem::remove_all(directory);
-  ASSERT_FALSE(opened.ok());
-  EXPECT_EQ(opened.status().code(), Code::kUnsupported);
-  EXPECT_NE(opened.status().message().find(directory), std::string::npos) << opened.status().message();
+TEST_P(SocketProcesses, SignalsThatInterruptSystemCallsDoNoHarm) {
+  if (std::string(GetParam().transport) == "gloo") GTEST_SKIP() << "Gloo takes EINTR for an error";
+  const auto outcomes = run(3, [](Transport& t) {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {};  // without SA_RESTART: calls return EINTR
+    ASSERT_EQ(::sigaction(SIGALRM, &action, nullptr), 0);
+    const itimerval often = {{0, 300}, {0, 300}};
+    ASSERT_EQ(::setitimer(ITIMER_REAL, &often, nullptr), 0);
+    for (int i = 0; i < 20; ++i) {
+      const Status status = exchange_with_all(t, 1 << 20);
+      ASSERT_TRUE(status.ok()) << status.message();
+    }
+    const itimerval never = {};
+    ::setitimer(ITIMER_REAL, &never, nullptr);
+  });
+  EXPECT_EQ(outcomes, (std::vector<int>{0, 0, 0}));
 }
 
 size_t open_descriptors() {
@@ -218,9 +248,11 @@ size_t open_descriptors() {
   return static_cast<size_t>(std::distance(begin(files), end(files)));
 }
 
-TEST(GlooModule, OpeningAndClosingLeavesNoDescriptors) {
+TEST_P(SocketProcesses, OpeningAndClosingLeavesNoDescriptors) {
   const auto round = [] {
-    run_ranks("gloo", 3, [](Transport& t) { EXPECT_TRUE(exchange_with_all(t, 500).ok()); });
+    run_ranks(
+        GetParam().transport, 3, [](Transport& t) { EXPECT_TRUE(exchange_with_all(t, 500).ok()); },
+        [](TransportConfig& config) { GetParam().adjust(config); });
   };
   round();
   const size_t before = open_descriptors();

@@ -1,0 +1,65 @@
+"""Several hosts as network namespaces with limited links: allreduce over each layout, transport and address family,
+with bits compared between ranks and with those over sockets alone. argv: scripts/netns, host_rank.
+Exits with 77 where this machine cannot make network namespaces."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+NETNS, HOST_RANK = sys.argv[1:3]
+
+
+def run(layout, transport, *options, algorithm="scatter_gather"):
+    """What rank 0 says, and each rank's bits."""
+    hosts, ranks_each = map(int, layout.split("x"))
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run([sys.executable, NETNS, "train", "--hosts", layout, "--rate", "200mbit", *options, "--",
+                               HOST_RANK, directory, transport, algorithm],
+                              capture_output=True, text=True, timeout=200)
+        if done.returncode != 0:
+            raise AssertionError(f"{layout} {transport} {options}: {done.stderr}")
+        bits = []
+        for rank in range(hosts * ranks_each):
+            with open(os.path.join(directory, str(rank)), "rb") as file:
+                bits.append(file.read())
+    return done.stdout.strip(), bits
+
+
+class Hosts(unittest.TestCase):
+    def assert_same_bits(self, *results):
+        for said, bits in results:
+            for rank, own in enumerate(bits):
+                self.assertEqual(own, results[0][1][0], f"rank {rank}: {said}")
+
+    def test_two_hosts_of_two_ranks_choose_a_transport_for_each_pair(self):
+        auto = run("2x2", "auto")
+        self.assertEqual(auto[0], "4 ranks over mixed")
+        self.assert_same_bits(auto, run("2x2", "tcp"), run("2x2", "auto", "--queue", "32K"))
+
+    def test_three_hosts_of_one_rank_take_sockets(self):
+        auto = run("3x1", "auto")
+        self.assertEqual(auto[0], "3 ranks over tcp")
+        self.assert_same_bits(auto, run("3x1", "mixed"))
+
+    def test_ranks_meet_and_talk_over_ipv6(self):
+        self.assert_same_bits(run("2x2", "auto", "--ipv6"), run("2x2", "mixed"))
+        self.assertEqual(run("3x1", "auto", "--ipv6")[0], "3 ranks over tcp")
+
+    def test_addresses_of_the_link_alone_do_as_well(self):
+        self.assertEqual(run("2x1", "tcp", "--ipv6=link")[0], "2 ranks over tcp")
+
+    def test_the_interface_is_chosen_by_prefix_name_or_exclusion(self):
+        for words in ("eth", "=eth0", "^lo,docker"):
+            self.assertEqual(run("2x1", "auto", "--interface", words)[0], "2 ranks over tcp")
+        with self.assertRaisesRegex(AssertionError, r'no network interface "ib" that is up: .* eth0 \(10\.77\.0\.1'):
+            run("2x1", "auto", "--interface", "ib")
+
+
+if __name__ == "__main__":
+    probe = subprocess.run([sys.executable, NETNS, "probe"], capture_output=True, text=True)
+    if probe.returncode == 77:
+        print(probe.stderr.strip())
+        sys.exit(77)
+    unittest.main(argv=sys.argv[:1], verbosity=2)
