@@ -190,10 +190,11 @@ typedef struct cgx_config {
   cgx_store* store;      /* NULL: from the environment. Must outlive the communicator */
   const char* job;       /* names this communicator in the store and in shared memory; every communicator
                             of a store needs its own. NULL: CGX_JOB, or "cgx" */
-  const char* transport; /* "shm", "tcp", "gloo", "local" (ranks as threads), NULL or "auto": shm when all ranks share a
-                            host, else tcp */
+  const char* transport; /* "shm", "tcp", "mixed" (shm inside a host, tcp between), "gloo", "local" (ranks as threads), NULL
+                            or "auto": shm when all ranks share a host, tcp when no two do, else mixed */
   const char* algorithm; /* "scatter_gather", "ring", "allgather", "tree", "hierarchical"; NULL or "auto": by specs, size, ranks and hosts */
-  const char* interface_name; /* network interface of tcp and gloo; NULL: CGX_SOCKET_IFNAME, else by the host's address */
+  const char* interface_name; /* network interfaces of tcp, mixed and gloo: "eth,ib" begin so, "=eth0" exactly, "^docker,lo"
+                                 all but those; NULL: CGX_SOCKET_IFNAME, else by the host's address */
   int64_t timeout_ms;    /* longest time without progress of a peer, in start-up and in collectives; 0: CGX_TIMEOUT_MS, else 300000 */
   uint64_t seed;         /* of the random bits; the same on all ranks */
   uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: the policy's choice, or 262144 */
@@ -239,7 +240,7 @@ CGX_API cgx_status cgx_comm_abort(cgx_comm* comm, const char* reason);
 CGX_API cgx_status cgx_comm_shrink(cgx_comm* failed, int64_t timeout_ms, cgx_comm** shrunk);
 CGX_API int cgx_comm_rank(const cgx_comm* comm);
 CGX_API int cgx_comm_size(const cgx_comm* comm);
-/* "shm", "tcp", "gloo", "local". Static. */
+/* "shm", "tcp", "mixed", "gloo", "local". Static. */
 CGX_API const char* cgx_comm_transport(const cgx_comm* comm);
 
 /* Measures encoding and decoding of each codec and every pair's link, through the transport, in under 100 ms (at

@@ -317,7 +317,7 @@ class Communicator {
 
   int rank() const { return cgx_comm_rank(get()); }
   int size() const { return cgx_comm_size(get()); }
-  // "shm", "tcp", "gloo" or "local".
+  // "shm", "tcp", "mixed", "gloo" or "local".
   std::string transport() const { return cgx_comm_transport(get()); }
 
   // Measures codecs and links and lets the result decide from now on. Collective.

@@ -42,7 +42,6 @@ struct CommunicatorConfig {
   std::string transport = "auto";
   std::string algorithm = "auto";
   std::string interface_name;
-  std::string host_id;  // ranks of equal names share a host; empty: CGX_HOST_ID, else as found
   int64_t timeout_ms = 300000;
   uint64_t seed = 0;
   uint64_t slice_bytes = 0;             // 0: the library's choice

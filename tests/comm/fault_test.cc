@@ -24,6 +24,7 @@ CommunicatorConfig config_for(const char* transport, int rank, int size, Store* 
   config.job = fmt::format("fault-{}", ::getppid());
   config.transport = transport;
   config.interface_name = "lo";
+  if (config.transport == "mixed") config.host_id = std::to_string(rank / 2);
   config.timeout_ms = kTimeoutMs;
   return config;
 }
@@ -57,7 +58,7 @@ class Fault : public testing::TestWithParam<const char*> {
     if (!is_here(GetParam())) GTEST_SKIP() << "no transport " << GetParam() << " here";
   }
 };
-INSTANTIATE_TEST_SUITE_P(BetweenProcesses, Fault, testing::Values("shm", "gloo"),
+INSTANTIATE_TEST_SUITE_P(BetweenProcesses, Fault, testing::Values("shm", "gloo", "mixed"),
                          [](const auto& entry) { return std::string(entry.param); });
 
 TEST_P(Fault, AKilledRankIsNamedByEverySurvivorWithinTheTimeout) {

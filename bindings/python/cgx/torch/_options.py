@@ -20,7 +20,7 @@ class Options(RawOptions):
     min_elements: smaller tensors go uncompressed.
     compress_1d: also compress 1-D tensors. Off: they are biases and norms, and what averages of losses and
         gradient norms look like. DDP without ``ddp_hook`` also reduces flat 1-D buckets.
-    transport: "shm", "tcp", "gloo" or "auto"; algorithm: "scatter_gather", "ring", "allgather",
+    transport: "shm", "tcp", "mixed", "gloo" or "auto"; algorithm: "scatter_gather", "ring", "allgather",
         "tree", "hierarchical" or "auto".
     interface: the network interface of tcp and gloo. seed: of the random bits.
     slice_bytes: raw bytes encoded and sent at a time; 0 for the library's choice.
