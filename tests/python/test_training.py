@@ -81,7 +81,7 @@ def test_top_k_without_error_feedback_is_visibly_worse(accuracies):
 def test_the_example_runs_under_torchrun(tmp_path, codec, size):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), str(_EXAMPLE)]
     command += ["--codec", codec, "--steps", "20", "--json", str(tmp_path / "run.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["replicas_identical"]
@@ -96,7 +96,7 @@ def test_the_example_runs_under_torchrun(tmp_path, codec, size):
 def _chars(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(_EXAMPLES / "train_chars.py"), *arguments]
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "CGX_SOCKET_IFNAME": "lo"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
 
 
 def test_the_transformer_example_makes_its_page_and_goes_on_where_it_was_stopped(tmp_path):
@@ -131,6 +131,6 @@ def test_the_transformer_example_makes_its_page_and_goes_on_where_it_was_stopped
 def test_the_transformer_example_names_the_package_of_its_text(tmp_path):
     command = [sys.executable, "-c", "import chars; chars.Text()"]
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": f"{_EXAMPLES}:{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode != 0
     assert "apt-get install bible-kjv" in done.stderr
