@@ -84,11 +84,11 @@ Trained run(const World& world, const std::string& spec, uint32_t first, const s
 }
 
 class GoesOn : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
-INSTANTIATE_TEST_SUITE_P(State, GoesOn,
-                         testing::Combine(testing::Values("scatter_gather", "ring", "allgather"),
-                                          testing::Values("topk:ratio=0.05+ef", "maxmin:bits=4",
-                                                          "maxmin:bits=2+ef", "randk:ratio=0.1", "natural",
-                                                          "none")));
+INSTANTIATE_TEST_SUITE_P(
+    State, GoesOn,
+    testing::Combine(testing::Values("scatter_gather", "ring", "allgather", "tree", "hierarchical"),
+                     testing::Values("topk:ratio=0.05+ef", "maxmin:bits=4", "maxmin:bits=2+ef",
+                                     "randk:ratio=0.1", "natural", "none")));
 
 TEST_P(GoesOn, ARunThatLoadsItsStateGivesTheBitsOfTheOneThatWasNotStopped) {
   const auto [algorithm, spec] = GetParam();
