@@ -1,4 +1,4 @@
-// Collectives end with their future, sends and receives (which have none) with wait().
+// A work ends with its future, or where it has none (sends, receives, Gloo's reduce_scatter) with wait().
 #include "profiled.h"
 
 namespace cgx_torch {
@@ -7,17 +7,17 @@ ProfiledWork::ProfiledWork(int rank, c10d::OpType type, const char* title,
                            const std::optional<std::vector<at::Tensor>>& inputs)
     : Work(rank, type, title, inputs) {}
 
-bool ProfiledWork::has_future() const {
-  return opType_ != c10d::OpType::SEND && opType_ != c10d::OpType::RECV &&
-         opType_ != c10d::OpType::RECVANYSOURCE;
-}
-
 void ProfiledWork::attach(c10::intrusive_ptr<c10d::Work> inner) {
   inner_ = std::move(inner);
-  if (has_future()) {
-    auto self = c10::intrusive_ptr<ProfiledWork>::reclaim_copy(this);
-    inner_->getFuture()->addCallback([self](c10::ivalue::Future&) { self->finish(); });
+  c10::intrusive_ptr<c10::ivalue::Future> future;
+  try {
+    future = inner_->getFuture();
+  } catch (const c10::Error&) {
+    return;  // it has none, and says so in this way only
   }
+  ends_by_future_ = true;
+  auto self = c10::intrusive_ptr<ProfiledWork>::reclaim_copy(this);
+  future->addCallback([self](c10::ivalue::Future&) { self->finish(); });
 }
 
 bool ProfiledWork::isCompleted() { return inner_->isCompleted(); }
@@ -33,7 +33,7 @@ std::vector<at::Tensor> ProfiledWork::result() { return inner_->result(); }
 void ProfiledWork::synchronize() { inner_->synchronize(); }
 
 bool ProfiledWork::wait(std::chrono::milliseconds timeout) {
-  if (has_future()) {
+  if (ends_by_future_) {
     return inner_->wait(timeout);
   }
   try {

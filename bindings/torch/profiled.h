@@ -36,9 +36,8 @@ class ProfiledWork final : public c10d::Work {
   uint64_t getSequencenumber() const override;
 
  private:
-  bool has_future() const;
-
   c10::intrusive_ptr<c10d::Work> inner_;
+  bool ends_by_future_ = false;
 };
 
 // `call` starts the inner collective and returns its work.

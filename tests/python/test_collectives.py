@@ -154,6 +154,18 @@ def _objects(group, rank, size):
     said = [f"from {rank}"]
     dist.broadcast_object_list(said, src=0, group=group)
     assert said == ["from 0"]
+    collected = [None] * size if rank == 1 else None
+    dist.gather_object({"rank": rank}, collected, dst=1, group=group)
+    assert collected == ([{"rank": i} for i in range(size)] if rank == 1 else None)
+    given = [None]
+    dist.scatter_object_list(given, [f"for {i}" for i in range(size)] if rank == 0 else None, src=0, group=group)
+    assert given == [f"for {rank}"]
+    if rank == 0:
+        dist.send_object_list(["sent"], dst=1, group=group)
+    elif rank == 1:
+        received = [None]
+        dist.recv_object_list(received, src=0, group=group)
+        assert received == ["sent"]
     return []
 
 

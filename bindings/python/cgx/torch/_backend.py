@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from .._observe import Table
+from ._meeting import meet
 from ._native import ProcessGroupCgx
 from ._options import Options
 
@@ -25,11 +26,13 @@ def _create(opts: Any, backend_options: Any) -> ProcessGroupCgx:
     options = Options.from_environment() if backend_options is None else backend_options
     if not isinstance(options, Options):
         raise TypeError(f"pg_options of backend 'cgx' must be cgx.torch.Options, not {type(options).__name__}")
+    name = meet(dist.PrefixStore("cgx/meeting", opts.store), opts.group_rank, opts.group_size, opts.timeout)
+    store = dist.PrefixStore(f"cgx/{name}", opts.store)
     inner = dist.ProcessGroupGloo(
-        dist.PrefixStore("gloo", opts.store), opts.group_rank, opts.group_size, timeout=opts.timeout
+        dist.PrefixStore("gloo", store), opts.group_rank, opts.group_size, timeout=opts.timeout
     )
     return ProcessGroupCgx(
-        store=dist.PrefixStore("cgx", opts.store),
+        store=store,
         rank=opts.group_rank,
         size=opts.group_size,
         timeout=opts.timeout,
