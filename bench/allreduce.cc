@@ -1,195 +1,68 @@
-// The parent of the ranks: joins their reports into rows. A call takes as long as its slowest rank; a round's
-// time is the mean of its calls; a row's the median of its rounds; a speed-up the median of per-round ratios.
+// See allreduce.h.
 #include "allreduce.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 
-#include "accuracy.h"
-#include "contender.h"
-#include "openmpi.h"
+#include "environment.h"
 #include "rank_group.h"
 #include "report.h"
+#include "rows.h"
 
 namespace cgx::bench {
 namespace {
 
 using json = nlohmann::json;
 
-struct Row {
-  std::vector<double> calls_us;
-  std::vector<double> rounds_us;
-  Accuracy accuracy;
-  uint64_t wire_bytes = 0;  // of the rank that sent most
-  uint64_t raw_bytes = 0;
-  bool replicas_identical = true;
-};
-
-Row join(const std::vector<json>& reports, size_t contender) {
-  Row row;
-  std::vector<std::vector<double>> slowest;
-  for (size_t r = 0; r < reports.size(); ++r) {
-    const json& mine = reports[r]["contenders"][contender];
-    const auto times = mine["times_us"].get<std::vector<std::vector<double>>>();
-    if (r == 0) slowest = times;
-    for (size_t round = 0; round < times.size(); ++round) {
-      for (size_t i = 0; i < times[round].size(); ++i) {
-        slowest[round][i] = std::max(slowest[round][i], times[round][i]);
-      }
-    }
-    const auto sums = mine["sums"].get<std::vector<double>>();
-    row.accuracy.add({mine["wrong"].get<uint64_t>(), sums[0], sums[1], sums[2], sums[3]});
-    if (mine["wire_bytes"].get<uint64_t>() >= row.wire_bytes) {
-      row.wire_bytes = mine["wire_bytes"].get<uint64_t>();
-      row.raw_bytes = mine["raw_bytes"].get<uint64_t>();
-    }
-    row.replicas_identical &= mine["fingerprints"] == reports[0]["contenders"][contender]["fingerprints"];
+std::vector<Column> columns_for(const std::vector<Entry>& entries) {
+  size_t name_width = 5;
+  for (const Entry& entry : entries) name_width = std::max(name_width, entry.name.size());
+  std::vector<Column> columns = {
+      {"size", "(B)", 12}, {"count", "(elements)", 12}, {"type", "", 8},        {"redop", "", 6},
+      {"root", "", 5},     {"time", "(us)", 9},         {"algbw", "(GB/s)", 7}, {"busbw", "(GB/s)", 7},
+      {"#wrong", "", 7},   {"codec", "", name_width},   {"ratio", "", 6},       {"wire bytes", "(B)", 11},
+      {"NMSE", "", 9},     {"bias z", "", 9},           {"replicas", "", 9},    {"p50", "(us)", 9},
+      {"p95", "(us)", 9},  {"p99", "(us)", 9}};
+  for (const Entry& entry : entries) {
+    if (entry.is_baseline)
+      columns.push_back({"x " + entry.name, "", std::max<size_t>(8, entry.name.size() + 2)});
   }
-  for (const std::vector<double>& round : slowest) {
-    double sum = 0;
-    for (const double t : round) sum += t;
-    row.rounds_us.push_back(sum / static_cast<double>(round.size()));
-    row.calls_us.insert(row.calls_us.end(), round.begin(), round.end());
-  }
-  return row;
+  return columns;
 }
 
-double speedup(const Row& baseline, const Row& row) {
-  std::vector<double> ratios;
-  for (size_t r = 0; r < row.rounds_us.size(); ++r)
-    ratios.push_back(baseline.rounds_us[r] / row.rounds_us[r]);
-  return median(ratios);
+std::vector<std::string> fields_for(const std::vector<Entry>& entries) {
+  std::vector<std::string> fields = {"size_bytes",
+                                     "count",
+                                     "type",
+                                     "redop",
+                                     "time_us",
+                                     "time_p50_us",
+                                     "time_p95_us",
+                                     "time_p99_us",
+                                     "time_min_us",
+                                     "time_max_us",
+                                     "algbw_GBps",
+                                     "busbw_GBps",
+                                     "wrong",
+                                     "name",
+                                     "codec",
+                                     "ranks",
+                                     "transport",
+                                     "algorithm",
+                                     "wire_bytes",
+                                     "ratio",
+                                     "nmse",
+                                     "bias_z",
+                                     "replicas_identical",
+                                     "fingerprint"};
+  for (const Entry& entry : entries) {
+    if (entry.is_baseline) fields.push_back("speedup_over." + entry.name);
+  }
+  return fields;
 }
 
-class Table {
- public:
-  Table(const Options& options, const std::vector<Entry>& contenders)
-      : options_(options), entries_(contenders) {
-    size_t name_width = 5;
-    for (const Entry& entry : contenders) name_width = std::max(name_width, entry.name.size());
-    columns_ = {
-        {"size", "(B)", 12}, {"count", "(elements)", 12}, {"type", "", 8},        {"redop", "", 6},
-        {"root", "", 5},     {"time", "(us)", 9},         {"algbw", "(GB/s)", 7}, {"busbw", "(GB/s)", 7},
-        {"#wrong", "", 7},   {"codec", "", name_width},   {"ratio", "", 6},       {"wire bytes", "(B)", 11},
-        {"NMSE", "", 9},     {"bias z", "", 9},           {"replicas", "", 9}};
-    for (const Entry& entry : contenders) {
-      if (entry.is_baseline)
-        columns_.push_back({"x " + entry.name, "", std::max<size_t>(8, entry.name.size() + 2)});
-    }
-  }
-
-  void start() const { print_header(columns_); }
-
-  // Prints the rows of one size and returns them as JSON.
-  json add(uint64_t bytes, const std::vector<Row>& rows, const json& described) {
-    json out = json::array();
-    for (size_t k = 0; k < rows.size(); ++k) {
-      json one = to_json(bytes, entries_[k], rows[k], described[k]);
-      for (size_t b = 0; b < rows.size(); ++b) {
-        if (entries_[b].is_baseline) one["speedup_over"][entries_[b].name] = speedup(rows[b], rows[k]);
-      }
-      print(one);
-      wrong_ += rows[k].accuracy.wrong;
-      differ_ += rows[k].replicas_identical ? 0 : 1;
-      busbw_.push_back(one["busbw_GBps"]);
-      out.push_back(std::move(one));
-    }
-    return out;
-  }
-
-  json totals() const {
-    double sum = 0;
-    for (const double b : busbw_) sum += b;
-    return {{"out_of_bounds", wrong_},
-            {"rows_with_different_replicas", differ_},
-            {"average_busbw_GBps", sum / static_cast<double>(std::max<size_t>(busbw_.size(), 1))}};
-  }
-
-  bool good() const { return wrong_ == 0 && differ_ == 0; }
-
- private:
-  std::string algorithm(Kind kind) const {
-    if (kind == Kind::kGloo || kind == Kind::kGloo16) return "ring";
-    if (kind == Kind::kOpenMpi) return "its own choice";
-    return kind == Kind::kCopy ? "one copy a rank" : options_.algorithm;
-  }
-
-  json to_json(uint64_t bytes, const Entry& entry, const Row& row, const json& described) const {
-    const double time = median(row.rounds_us);
-    const double algbw = static_cast<double>(bytes) / time / 1000;
-    const double n = options_.ranks;
-    const bool checked = options_.checks > 0 && entry.kind != Kind::kCopy;
-    json one = {{"size_bytes", bytes},
-                {"count", bytes / dtype_bytes(options_.dtype)},
-                {"type", dtype_name(options_.dtype)},
-                {"redop", op_name(options_.op)},
-                {"root", -1},
-                {"time_us", time},
-                {"time_p50_us", percentile(row.calls_us, 0.5)},
-                {"time_p99_us", percentile(row.calls_us, 0.99)},
-                {"rounds_us", row.rounds_us},
-                {"algbw_GBps", algbw},
-                {"busbw_GBps", algbw * 2 * (n - 1) / n},
-                {"name", entry.name},
-                {"baseline", entry.is_baseline},
-                {"codec", described["codec"]},
-                {"unbiased", described["unbiased"]},
-                {"ranks", options_.ranks},
-                {"transport", described["transport"]},
-                {"algorithm", algorithm(entry.kind)},
-                {"wire_bytes", row.wire_bytes},
-                {"ratio", row.wire_bytes == 0 ? json(nullptr)
-                                              : json(static_cast<double>(row.raw_bytes) /
-                                                     static_cast<double>(row.wire_bytes))},
-                {"speedup_over", json::object()}};
-    one["wrong"] = checked && declares_bound(entry) ? json(row.accuracy.wrong) : json(nullptr);
-    one["nmse"] = checked ? json(row.accuracy.nmse()) : json(nullptr);
-    one["bias_z"] = checked ? json(row.accuracy.bias_z()) : json(nullptr);
-    one["replicas_identical"] = checked ? json(row.replicas_identical) : json(nullptr);
-    return one;
-  }
-
-  void print(const json& one) const {
-    const auto number = [&](const char* key) {
-      return one[key].is_null() ? std::string("-") : short_number(one[key].get<double>());
-    };
-    std::vector<std::string> cells = {
-        std::to_string(one["size_bytes"].get<uint64_t>()),
-        std::to_string(one["count"].get<uint64_t>()),
-        one["type"],
-        one["redop"],
-        "-1",
-        number("time_us"),
-        fmt::format("{:.2f}", one["algbw_GBps"].get<double>()),
-        fmt::format("{:.2f}", one["busbw_GBps"].get<double>()),
-        !one["wrong"].is_null() ? std::to_string(one["wrong"].get<uint64_t>()) : "N/A",
-        one["name"],
-        number("ratio"),
-        std::to_string(one["wire_bytes"].get<uint64_t>()),
-        number("nmse"),
-        number("bias_z"),
-        one["replicas_identical"].is_null()     ? "-"
-        : one["replicas_identical"].get<bool>() ? "identical"
-                                                : "DIFFER"};
-    for (const Entry& entry : entries_) {
-      if (entry.is_baseline)
-        cells.push_back(fmt::format("{:.2f}", one["speedup_over"][entry.name].get<double>()));
-    }
-    print_row(columns_, cells);
-  }
-
-  const Options& options_;
-  const std::vector<Entry>& entries_;
-  std::vector<Column> columns_;
-  std::vector<double> busbw_;
-  uint64_t wrong_ = 0;
-  uint64_t differ_ = 0;
-};
-
-void print_model(const std::string& model) {
+std::string model_line(const std::string& model) {
   uint64_t layers = 0, elements = 0, compressed = 0;
   const std::vector<Bucket> buckets = model_buckets(model);
   for (const Bucket& bucket : buckets) {
@@ -197,63 +70,121 @@ void print_model(const std::string& model) {
     elements += bucket.count;
     for (const Layer& layer : bucket.layers) compressed += layer.compressed ? layer.count : 0;
   }
-  fmt::print("# model {}: {} parameters in {} tensors and {} buckets, {:.2f} % of them through the codec\n",
-             model, elements, layers, buckets.size(),
-             100 * static_cast<double>(compressed) / static_cast<double>(elements));
-}
-
-std::vector<json> parse_all(const std::vector<std::string>& lines) {
-  std::vector<json> out;
-  out.reserve(lines.size());
-  for (const std::string& line : lines) out.push_back(json::parse(line));
-  return out;
+  return fmt::format(
+      "model {}: {} parameters in {} tensors and {} buckets, {:.2f} % of them through the codec", model,
+      elements, layers, buckets.size(),
+      100 * static_cast<double>(compressed) / static_cast<double>(elements));
 }
 
 }  // namespace
 
+AllreduceReport::AllreduceReport(const Options& options, json skipped)
+    : options_(options),
+      skipped_(std::move(skipped)),
+      entries_(entries(options)),
+      machine_(environment(options)),
+      sheet_(options.format, columns_for(entries_), fields_for(entries_)) {
+  for (const auto& [name, reason] : skipped_.items()) {
+    sheet_.note(fmt::format("skipped: {}: {}", name, reason.get<std::string>()));
+  }
+}
+
+void AllreduceReport::begin(const std::vector<std::string>& described) {
+  described_ = json::parse(described[0])["contenders"];
+  sheet_.note(fmt::format(
+      "cgx-bench {} {}: {} ranks{}, transport {}, algorithm {}, {} rounds of {} iterations after {} of "
+      "warm-up, "
+      "data {}, link {}",
+      cgx_version_string(), mode_name(options_.mode), options_.ranks,
+      options_.launcher.empty() ? "" : fmt::format(" of {}", options_.launcher),
+      described_.back()["transport"].get<std::string>(), options_.algorithm, options_.rounds,
+      options_.iterations, options_.warmup, options_.data, machine_["link_rate"].get<std::string>()));
+  if (options_.mode == Mode::kLayers) sheet_.note(model_line(options_.model));
+  sheet_.note(environment_line(machine_));
+  for (size_t k = 0; k < entries_.size(); ++k) {
+    const std::string version = described_[k]["version"];
+    if (!version.empty()) machine_["versions"][entries_[k].name] = version;
+  }
+  sheet_.start();
+}
+
+void AllreduceReport::add(uint64_t bytes, const std::vector<std::string>& lines) {
+  std::vector<json> reports;
+  for (const std::string& line : lines) reports.push_back(json::parse(line));
+  std::vector<Row> joined;
+  for (size_t k = 0; k < entries_.size(); ++k) joined.push_back(join(reports, k));
+  for (const Row& row : joined) {
+    wrong_ += row.accuracy.wrong;
+    differ_ += row.replicas_identical ? 0 : 1;
+  }
+  for (json& one : rows_of_size(options_, entries_, bytes, joined, described_)) {
+    sheet_.row(one, cells(one));
+    rows_.push_back(std::move(one));
+  }
+}
+
+std::vector<std::string> AllreduceReport::cells(const json& one) const {
+  const auto number = [&](const char* key) {
+    return one.at(key).is_null() ? std::string("-") : short_number(one.at(key).get<double>());
+  };
+  std::vector<std::string> cells = {
+      std::to_string(one["size_bytes"].get<uint64_t>()),
+      std::to_string(one["count"].get<uint64_t>()),
+      one["type"],
+      one["redop"],
+      "-1",
+      number("time_us"),
+      fmt::format("{:.2f}", one["algbw_GBps"].get<double>()),
+      fmt::format("{:.2f}", one["busbw_GBps"].get<double>()),
+      !one["wrong"].is_null() ? std::to_string(one["wrong"].get<uint64_t>()) : "N/A",
+      one["name"],
+      number("ratio"),
+      std::to_string(one["wire_bytes"].get<uint64_t>()),
+      number("nmse"),
+      number("bias_z"),
+      one["replicas_identical"].is_null()     ? "-"
+      : one["replicas_identical"].get<bool>() ? "identical"
+                                              : "DIFFER",
+      number("time_p50_us"),
+      number("time_p95_us"),
+      number("time_p99_us")};
+  for (const Entry& entry : entries_) {
+    if (entry.is_baseline)
+      cells.push_back(fmt::format("{:.2f}", one["speedup_over"][entry.name].get<double>()));
+  }
+  return cells;
+}
+
+int AllreduceReport::end() {
+  double busbw = 0;
+  for (const json& row : rows_) busbw += row["busbw_GBps"].get<double>() / static_cast<double>(rows_.size());
+  json totals = {{"out_of_bounds", wrong_},
+                 {"rows_with_different_replicas", differ_},
+                 {"average_busbw_GBps", busbw},
+                 {"skipped", skipped_},
+                 {"launcher", options_.launcher.empty() ? "cgx-bench" : options_.launcher}};
+  if (options_.mode == Mode::kLayers) totals["model"] = options_.model;
+  const bool good = wrong_ == 0 && differ_ == 0;
+  sheet_.note(fmt::format("Out of bounds values : {} {}", wrong_, good ? "OK" : "FAILED"));
+  sheet_.note(fmt::format("Avg bus bandwidth    : {:.4f}", busbw));
+  if (differ_ != 0) sheet_.note("Replicas differ between ranks: FAILED");
+  sheet_.end(write_json(options_, machine_, rows_, totals));
+  return good ? 0 : 1;
+}
+
 int run_allreduce(const Options& given) {
   Options options = given;
-  json skipped = json::object();
-  if (const std::string reason = openmpi_missing(options); wants_openmpi(options) && !reason.empty()) {
-    fmt::print("# skipped: openmpi: {}\n", reason);
-    skipped["openmpi"] = reason;
-    options.skipped.emplace_back("openmpi");
-  }
-  const std::vector<Entry> contenders = entries(options);
-  for (const Entry& entry : contenders)
-    make_codec(entry.spec);  // a wrong spec is an error of the command line
+  const json skipped = skip_missing(options, nullptr);
+  for (const Entry& entry : entries(options))
+    make_codec(entry.spec);  // a wrong spec is one of the command line
   const std::vector<uint64_t> all_sizes = sizes(options);
-  const json machine = environment(options);
+  AllreduceReport report(options, skipped);
   catch_interrupts();
   RankGroup ranks(options);
-  const json described = json::parse(ranks.next_lines()[0])["contenders"];
-  fmt::print(
-      "# cgx-bench {} {}: {} ranks, transport {}, algorithm {}, {} rounds of {} iterations after {} "
-      "of warm-up, data {}, link {}\n",
-      cgx_version_string(), mode_name(options.mode), options.ranks,
-      described.back()["transport"].get<std::string>(), options.algorithm, options.rounds, options.iterations,
-      options.warmup, options.data, machine["link_rate"].get<std::string>());
-  if (options.mode == Mode::kLayers) print_model(options.model);
-  print_environment(machine);
-  Table table(options, contenders);
-  table.start();
-  json rows = json::array();
-  for (const uint64_t bytes : all_sizes) {
-    const std::vector<json> reports = parse_all(ranks.next_lines());
-    std::vector<Row> joined;
-    for (size_t k = 0; k < contenders.size(); ++k) joined.push_back(join(reports, k));
-    for (json& one : table.add(bytes, joined, described)) rows.push_back(std::move(one));
-  }
+  report.begin(ranks.next_lines());
+  for (const uint64_t bytes : all_sizes) report.add(bytes, ranks.next_lines());
   ranks.finish();
-  json totals = table.totals();
-  totals["skipped"] = skipped;
-  if (options.mode == Mode::kLayers) totals["model"] = options.model;
-  fmt::print("# Out of bounds values : {} {}\n", totals["out_of_bounds"].get<uint64_t>(),
-             table.good() ? "OK" : "FAILED");
-  fmt::print("# Avg bus bandwidth    : {:.4f}\n", totals["average_busbw_GBps"].get<double>());
-  if (totals["rows_with_different_replicas"] != 0) fmt::print("# Replicas differ between ranks: FAILED\n");
-  write_json(options, machine, rows, totals);
-  return table.good() ? 0 : 1;
+  return report.end();
 }
 
 }  // namespace cgx::bench

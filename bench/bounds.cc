@@ -203,8 +203,6 @@ void DeclaredBound::widen_each(std::span<Interval> values) const {
 
 namespace {
 
-bool is_integer(cgx_dtype dtype) { return dtype == CGX_INT32; }
-
 double float_sum(const std::vector<std::vector<double>>& inputs, size_t e) {
   float sum = static_cast<float>(inputs[0][e]);
   for (size_t r = 1; r < inputs.size(); ++r) sum += static_cast<float>(inputs[r][e]);

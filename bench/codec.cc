@@ -9,7 +9,9 @@
 #include <list>
 
 #include "codec_run.h"
+#include "environment.h"
 #include "report.h"
+#include "sheet.h"
 
 namespace cgx::bench {
 namespace {
@@ -146,7 +148,7 @@ std::string floors_cell(const json& row) {
   return missed.empty() ? "PASS" : missed;
 }
 
-void print(const std::vector<Column>& columns, const json& row) {
+std::vector<std::string> cells_of(const json& row) {
   std::vector<std::string> cells = {std::to_string(row["size_bytes"].get<uint64_t>()), row["cache"],
                                     row["type"], row["name"]};
   for (const char* field :
@@ -161,7 +163,7 @@ void print(const std::vector<Column>& columns, const json& row) {
     cells.push_back(row[field].is_null() ? "-" : short_number(row[field].get<double>()));
   }
   cells.push_back("  " + floors_cell(row));
-  print_row(columns, cells);
+  return cells;
 }
 
 std::vector<Column> columns_for(const std::vector<Subject>& subjects) {
@@ -175,6 +177,26 @@ std::vector<Column> columns_for(const std::vector<Subject>& subjects) {
       {"ratio", "", 6},           {"block", "(B)", 9},      {"#wrong", "", 6},       {"NMSE", "", 8},
       {"bias z", "", 8},          {"floors", "", 8}};
 }
+
+constexpr const char* kFields[] = {"size_bytes",
+                                   "cache",
+                                   "type",
+                                   "name",
+                                   "codec",
+                                   "encode_GBps",
+                                   "decode_GBps",
+                                   "decode_add_GBps",
+                                   "memcpy_GBps",
+                                   "encode_feedback_GBps",
+                                   "encode_over_memcpy",
+                                   "ratio",
+                                   "decode_over_memcpy",
+                                   "feedback_cost",
+                                   "decode_add_over_memcpy",
+                                   "encoded_bytes",
+                                   "wrong",
+                                   "nmse",
+                                   "bias_z"};
 
 std::vector<Pass> passes_of(const Options& options) {
   // In L2: as many calls as take about a millisecond, for the clock's sake.
@@ -200,32 +222,33 @@ int run_codec(const Options& options) {
   for (const Subject& subject : subjects) make_codec(subject.spec);
   const Source source(options.data, options.seed);
   const json machine = environment(options);
-  fmt::print(
-      "# cgx-bench {} codec: one thread, all lines in the same {} rounds after {} of warm-up, data {}, cpu "
-      "path "
-      "{}\n# ratios are medians over rounds; base: the same codec with 4 bits, for fp16 and bf16 the same "
-      "with "
-      "fp32, an element\n",
-      cgx_version_string(), options.rounds, options.warmup, options.data,
-      options.cpu_path.empty() ? "best" : options.cpu_path);
-  print_environment(machine);
-  const std::vector<Column> columns = columns_for(subjects);
-  print_header(columns);
+  Sheet sheet(options.format, columns_for(subjects), {std::begin(kFields), std::end(kFields)});
+  sheet.note(
+      fmt::format("cgx-bench {} codec: one thread, all lines in the same {} rounds after {} of warm-up, data "
+                  "{}, cpu path {}",
+                  cgx_version_string(), options.rounds, options.warmup, options.data,
+                  options.cpu_path.empty() ? "best" : options.cpu_path));
+  sheet.note(
+      "ratios are medians over rounds; base: the same codec with 4 bits, for fp16 and bf16 the same with "
+      "fp32, "
+      "an element");
+  sheet.note(environment_line(machine));
+  sheet.start();
   json rows = json::array();
   uint64_t wrong = 0, judged = 0, missed = 0;
   for (const Pass& pass : passes_of(options)) {
     for (json& row : measure(options, source, pass, subjects)) {
-      print(columns, row);
+      sheet.row(row, cells_of(row));
       wrong += row["wrong"].is_null() ? 0 : row["wrong"].get<uint64_t>();
       judged += row["floors"].size();
       missed += row["missed"].size();
       rows.push_back(std::move(row));
     }
   }
-  fmt::print("# Out of bounds values : {} {}\n", wrong, wrong == 0 ? "OK" : "FAILED");
-  if (judged > 0) fmt::print("# Floors : {} of {} hold\n", judged - missed, judged);
-  write_json(options, machine, rows,
-             {{"out_of_bounds", wrong}, {"floors_judged", judged}, {"floors_missed", missed}});
+  sheet.note(fmt::format("Out of bounds values : {} {}", wrong, wrong == 0 ? "OK" : "FAILED"));
+  if (judged > 0) sheet.note(fmt::format("Floors : {} of {} hold", judged - missed, judged));
+  sheet.end(write_json(options, machine, rows,
+                       {{"out_of_bounds", wrong}, {"floors_judged", judged}, {"floors_missed", missed}}));
   return wrong == 0 ? 0 : 1;
 }
 

@@ -1,12 +1,10 @@
-// cgx itself as a contender, through its C interface only, with a communicator of its own per codec.
+// cgx itself as a contender, through its C interface only, with a communicator of its own per codec; and a
+// bare copy.
 #include "contender.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstring>
-#include <iterator>
-#include <string_view>
 
 namespace cgx::bench {
 
@@ -23,21 +21,20 @@ CodecPtr make_codec(const std::string& spec) {
 
 namespace {
 
-struct StoreDeleter {
-  void operator()(cgx_store* store) const { cgx_store_destroy(store); }
-};
 struct CommDeleter {
   void operator()(cgx_comm* comm) const { cgx_comm_destroy(comm); }
 };
 
 class CgxContender final : public Contender {
  public:
-  CgxContender(const Options& options, const std::string& spec, int number)
+  CgxContender(const Options& options, const std::string& spec, int number, const Team& team)
       : codec_(make_codec(spec)), dtype_(options.dtype), op_(options.op) {
-    cgx_store* store = nullptr;
-    const std::string directory = fmt::format("{}/cgx-{}", options.meeting_directory, number);
-    require_ok(cgx_store_create_file(directory.c_str(), &store), "meeting the other ranks");
-    store_.reset(store);
+    cgx_store* store = team.store();
+    if (store == nullptr) {
+      const std::string directory = fmt::format("{}/cgx-{}", team.directory(), number);
+      require_ok(cgx_store_create_file(directory.c_str(), &store), "meeting the other ranks");
+      store_.reset(store);
+    }
     const std::string job = fmt::format("bench-{}", number);
     cgx_config config = CGX_CONFIG_INIT;
     config.rank = options.rank;
@@ -95,7 +92,7 @@ class CgxContender final : public Contender {
   }
 
   CodecPtr codec_;
-  std::unique_ptr<cgx_store, StoreDeleter> store_;
+  StorePtr store_;  // null: the team's
   std::unique_ptr<cgx_comm, CommDeleter> comm_;
   cgx_dtype dtype_;
   cgx_op op_;
@@ -117,53 +114,15 @@ class CopyContender final : public Contender {
   uint64_t element_bytes_;
 };
 
-struct Baseline {
-  std::string_view name, spec;
-  Kind kind;
-};
-constexpr Baseline kBaselines[] = {{"gloo", "none", Kind::kGloo},
-                                   {"gloo16", "cast:fp16", Kind::kGloo16},
-                                   {"openmpi", "none", Kind::kOpenMpi},
-                                   {"memcpy", "none", Kind::kCopy}};
-
-std::string unique_name(const std::vector<Entry>& taken, const std::string& name) {
-  const auto same = [&](const std::string& candidate) {
-    return std::any_of(taken.begin(), taken.end(), [&](const Entry& e) { return e.name == candidate; });
-  };
-  std::string candidate = name;
-  for (int k = 2; same(candidate); ++k) candidate = fmt::format("{} ({})", name, k);
-  return candidate;
-}
-
 }  // namespace
 
-std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number) {
-  return std::make_unique<CgxContender>(options, spec, number);
+std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number,
+                                    const Team& team) {
+  return std::make_unique<CgxContender>(options, spec, number, team);
 }
 
 std::unique_ptr<Contender> make_copy(const Options& options) {
   return std::make_unique<CopyContender>(options.dtype);
-}
-
-bool declares_bound(const Entry& entry) {
-  return entry.kind != Kind::kGloo16 && !entry.spec.starts_with("auto");
-}
-
-std::vector<Entry> entries(const Options& options) {
-  std::vector<Entry> out;
-  for (const std::string& name : options.baselines) {
-    if (std::find(options.skipped.begin(), options.skipped.end(), name) != options.skipped.end()) continue;
-    const auto known = std::find_if(std::begin(kBaselines), std::end(kBaselines),
-                                    [&](const Baseline& one) { return one.name == name; });
-    const Baseline one = known == std::end(kBaselines) ? Baseline{name, name, Kind::kCgx} : *known;
-    out.push_back({unique_name(out, name), std::string(one.spec), one.kind, true, false});
-  }
-  for (const std::string& spec : options.codecs) {
-    out.push_back({unique_name(out, spec), spec, Kind::kCgx, false, false});
-    if (options.mode != Mode::kLayers) continue;
-    out.push_back({unique_name(out, spec + ", a call a layer"), spec, Kind::kCgx, false, true});
-  }
-  return out;
 }
 
 }  // namespace cgx::bench

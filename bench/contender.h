@@ -7,8 +7,11 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "model.h"
 #include "options.h"
+#include "team.h"
 
 namespace cgx::bench {
 
@@ -16,6 +19,8 @@ struct Traffic {
   uint64_t wire_bytes = 0;
   uint64_t raw_bytes = 0;  // the same messages uncompressed
 };
+
+class Guest;
 
 class Contender {
  public:
@@ -34,6 +39,9 @@ class Contender {
   virtual std::string transport() const = 0;
   virtual bool unbiased() const = 0;
   virtual bool is_foreign() const { return true; }  // sums in an order of its own
+  virtual std::string version() const { return ""; }
+  // Where it is one that does its calls in another process, and times them there.
+  virtual Guest* guest() { return nullptr; }
 };
 
 struct CodecDeleter {
@@ -44,17 +52,18 @@ CodecPtr make_codec(const std::string& spec);  // throws UsageError
 void require_ok(cgx_status status, const std::string& what);
 
 // `number` tells the communicators of a job apart.
-std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number);
+std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number,
+                                    const Team& team);
 // Gloo's own ring on the same interface, of floats or of 16-bit halves that a hook rounds them to. Throws
 // UsageError where cgx-bench was built without Gloo.
 std::unique_ptr<Contender> make_gloo(const Options& options, int number, bool halves);
 
 // Open MPI's MPI_Allreduce, in a process that mpirun started.
-std::unique_ptr<Contender> make_openmpi(const Options& options);
+std::unique_ptr<Contender> make_openmpi(const Options& options, const std::string& method);
 // Every rank copies the tensor once, all at the same time: what no allreduce in shared memory can beat.
 std::unique_ptr<Contender> make_copy(const Options& options);
 
-enum class Kind { kCgx, kGloo, kGloo16, kOpenMpi, kCopy };
+enum class Kind { kCgx, kGloo, kGloo16, kOpenMpi, kTorch, kTorchHook, kCopy };
 
 // A line of the table: what the user asked for, baselines first.
 struct Entry {
@@ -63,9 +72,13 @@ struct Entry {
   Kind kind = Kind::kCgx;
   bool is_baseline = false;
   bool call_a_layer = false;  // in mode layers; else a call is a bucket
+  std::string method;         // of a baseline: its name as given
 };
 std::vector<Entry> entries(const Options& options);
-// Not a 16-bit ring, whose every hop rounds, nor a codec that the library chooses.
+// Baselines that need what this machine or this way of starting ranks lacks: puts them in options.skipped,
+// and tells why.
+nlohmann::json skip_missing(Options& options, const Team* world);
+// Not a 16-bit ring, whose every hop rounds, nor a codec that the library chooses, nor PyTorch's hooks.
 bool declares_bound(const Entry& entry);
 
 }  // namespace cgx::bench

@@ -116,7 +116,26 @@ std::vector<float> read_npy(const std::string& path) {
 template <typename Out, typename Convert>
 void convert(std::span<const float> in, void* out, Convert&& one) {
   Out* to = static_cast<Out*>(out);
-  for (size_t e = 0; e < in.size(); ++e) to[e] = one(in[e]);
+  for (size_t e = 0; e < in.size(); ++e) to[e] = static_cast<Out>(one(in[e]));
+}
+
+// Small enough for a sum of 16 ranks.
+void fill_integers(std::span<const float> values, cgx_dtype dtype, void* out) {
+  const auto scaled = [](float factor, float low, float high) {
+    return [=](float x) { return static_cast<int32_t>(std::lround(std::clamp(x * factor, low, high))); };
+  };
+  switch (dtype) {
+    case CGX_INT8:
+      return convert<int8_t>(values, out, scaled(3, -7, 7));
+    case CGX_UINT8:
+      return convert<uint8_t>(values, out, [](float x) { return std::clamp(std::fabs(x) * 5, 0.0f, 15.0f); });
+    case CGX_INT16:
+      return convert<int16_t>(values, out, scaled(100, -2000, 2000));
+    case CGX_INT64:
+      return convert<int64_t>(values, out, scaled(100, -1e8f, 1e8f));
+    default:
+      return convert<int32_t>(values, out, scaled(100, -1e8f, 1e8f));
+  }
 }
 
 template <typename In, typename Convert>
@@ -162,13 +181,12 @@ void Source::fill(int rank, int buffer, uint64_t first, uint64_t count, cgx_dtyp
     case CGX_FLOAT64:
       return convert<double>(values, out, [](float x) { return double{x}; });
     default:
-      return convert<int32_t>(values, out, [](float x) {
-        return static_cast<int32_t>(std::lround(std::clamp(x, -1e6f, 1e6f) * 100.0f));
-      });
+      return fill_integers(values, dtype, out);
   }
 }
 
 void to_doubles(cgx_dtype dtype, const void* in, std::span<double> out) {
+  const auto exactly = [](auto x) { return static_cast<double>(x); };
   switch (dtype) {
     case CGX_FLOAT32:
       return widen_to_doubles<float>(in, out, [](float x) { return double{x}; });
@@ -179,8 +197,16 @@ void to_doubles(cgx_dtype dtype, const void* in, std::span<double> out) {
           in, out, [](uint16_t x) { return double{std::bit_cast<float>(uint32_t{x} << 16)}; });
     case CGX_FLOAT64:
       return widen_to_doubles<double>(in, out, [](double x) { return x; });
+    case CGX_INT8:
+      return widen_to_doubles<int8_t>(in, out, exactly);
+    case CGX_UINT8:
+      return widen_to_doubles<uint8_t>(in, out, exactly);
+    case CGX_INT16:
+      return widen_to_doubles<int16_t>(in, out, exactly);
+    case CGX_INT64:
+      return widen_to_doubles<int64_t>(in, out, exactly);
     default:
-      return widen_to_doubles<int32_t>(in, out, [](int32_t x) { return double{static_cast<double>(x)}; });
+      return widen_to_doubles<int32_t>(in, out, exactly);
   }
 }
 

@@ -6,8 +6,11 @@
 
 #include "allreduce.h"
 #include "codec.h"
+#include "guest.h"
 #include "options.h"
+#include "plans.h"
 #include "rank.h"
+#include "world.h"
 
 namespace {
 
@@ -22,15 +25,18 @@ int run(int argc, char** argv) {
     fmt::print("cgx-bench {}\n", cgx_version_string());
     return 0;
   }
+  if (mode == "plans" || mode == "--check") return run_plans(argc, argv);
   if (mode != "allreduce" && mode != "layers" && mode != "codec") {
     throw UsageError(
-        fmt::format("mode \"{}\": expected allreduce, layers or codec (see cgx-bench --help)", mode));
+        fmt::format("mode \"{}\": expected allreduce, layers, codec or plans (see cgx-bench --help)", mode));
   }
   const Options options = parse_options(argc, argv);
   if (options.help) {
     fmt::print("{}", options.help_text);
     return 0;
   }
+  if (options.guest_of >= 0) return run_guest(options);
+  if (!options.launcher.empty()) return run_world(options);
   if (options.rank >= 0) return run_rank(options);
   return options.mode == Mode::kCodec ? run_codec(options) : run_allreduce(options);
 }

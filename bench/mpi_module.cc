@@ -17,7 +17,17 @@ bool allreduce_sum(const float* in, float* out, int count) {
   return MPI_Allreduce(in, out, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS;
 }
 
-constexpr cgx::bench::MpiModule kModule = {start, stop, allreduce_sum};
+const char* version() {
+  static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  if (MPI_Get_library_version(text, &length) != MPI_SUCCESS) return "";
+  for (char* c = text; *c != 0; ++c) {
+    if (*c == ',' || *c == '\n') *c = 0;  // the rest is who built it, and when
+  }
+  return text;
+}
+
+constexpr cgx::bench::MpiModule kModule = {start, stop, allreduce_sum, version};
 
 }  // namespace
 

@@ -10,6 +10,7 @@ struct MpiModule {
   int (*start)();  // MPI_Init; the rank, or -1
   void (*stop)();  // MPI_Finalize: every rank calls it
   bool (*allreduce_sum)(const float* in, float* out, int count);
+  const char* (*version)();  // "Open MPI v4.1.4, ..."
 };
 
 }  // namespace cgx::bench

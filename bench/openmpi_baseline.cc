@@ -23,8 +23,9 @@ namespace {
 
 std::filesystem::path module_path() { return helper_path("libcgx_bench_mpi.so"); }
 
-// Sockets where the ranks are told to use them; else Open MPI's shared memory.
-bool over_tcp(const Options& options) {
+// As its name says; "openmpi": sockets where the ranks are told to use them, else Open MPI's shared memory.
+bool over_tcp(const Options& options, const std::string& method) {
+  if (method != "openmpi") return method == "openmpi-tcp";
   return !options.launch_prefix.empty() || (options.transport != "auto" && options.transport != "shm");
 }
 
@@ -38,8 +39,11 @@ const MpiModule& load_module() {
 
 class OpenMpiContender final : public Contender {
  public:
-  explicit OpenMpiContender(const Options& options)
-      : mpi_(load_module()), ranks_(options.ranks), average_(options.op == CGX_AVG), tcp_(over_tcp(options)) {
+  OpenMpiContender(const Options& options, const std::string& method)
+      : mpi_(load_module()), ranks_(options.ranks), average_(options.op == CGX_AVG) {
+    transport_ = options.launcher.empty()
+                     ? over_tcp(options, method) ? "openmpi tcp" : "openmpi shared memory"
+                     : "as mpirun was told";
     if (options.dtype != CGX_FLOAT32) throw UsageError("--baseline openmpi: only with --datatype float");
     const int rank = mpi_.start();
     if (rank != options.rank) throw BenchError(fmt::format("openmpi: MPI_Init gave rank {}", rank));
@@ -70,14 +74,15 @@ class OpenMpiContender final : public Contender {
   Traffic traffic() const override { return {bytes_, bytes_}; }
   void forget() override {}
   std::string spec() const override { return "none"; }
-  std::string transport() const override { return tcp_ ? "openmpi tcp" : "openmpi shared memory"; }
+  std::string transport() const override { return transport_; }
+  std::string version() const override { return mpi_.version(); }
   bool unbiased() const override { return true; }
 
  private:
   const MpiModule& mpi_;
   int ranks_;
   bool average_;
-  bool tcp_;
+  std::string transport_;
   uint64_t bytes_ = 0;
 };
 
@@ -103,28 +108,29 @@ std::string write_agent(const Options& options, const std::string& directory) {
 
 }  // namespace
 
-std::unique_ptr<Contender> make_openmpi(const Options& options) {
-  return std::make_unique<OpenMpiContender>(options);
+std::unique_ptr<Contender> make_openmpi(const Options& options, const std::string& method) {
+  return std::make_unique<OpenMpiContender>(options, method);
 }
 
-bool wants_openmpi(const Options& options) {
-  for (const Entry& entry : entries(options)) {
-    if (entry.kind == Kind::kOpenMpi) return true;
+std::string openmpi_missing(const Options& options, const std::string& method) {
+  if (!options.launcher.empty()) {
+    if (options.launcher != "mpirun")
+      return fmt::format("{} has started the ranks, not mpirun", options.launcher);
+    if (method != "openmpi") return "mpirun has been told its transport already: openmpi takes that";
   }
-  return false;
-}
-
-std::string openmpi_missing(const Options& options) {
   if (!std::filesystem::exists(module_path()))
     return "cgx-bench was built without MPI (Debian: libopenmpi-dev)";
-  if (!in_path("mpirun")) return "mpirun is not in the PATH (Debian: openmpi-bin)";
+  if (options.launcher.empty() && !in_path("mpirun"))
+    return "mpirun is not in the PATH (Debian: openmpi-bin)";
   if (!options.launch_prefix.empty() && options.addresses.empty()) {
     return "the namespaces' addresses are not known (CGX_NETNS_ADDRESSES)";
   }
+  if (!options.launch_prefix.empty() && method == "openmpi-shm") return "namespaces are hosts of their own";
   return "";
 }
 
-std::vector<std::string> mpirun_words(const Options& options, const std::string& meeting_directory,
+std::vector<std::string> mpirun_words(const Options& options, const std::string& method,
+                                      const std::string& meeting_directory,
                                       const std::vector<std::string>& rank_words) {
   std::vector<std::string> words = prefix_words(options.launch_prefix, 0);
   const bool crowded = static_cast<unsigned>(options.ranks) > std::thread::hardware_concurrency();
@@ -135,7 +141,7 @@ std::vector<std::string> mpirun_words(const Options& options, const std::string&
   };
   set("pml", "ob1");
   set("mpi_yield_when_idle", crowded ? "1" : "0");
-  if (over_tcp(options)) {
+  if (over_tcp(options, method)) {
     set("btl", "self,tcp");
     set("btl_tcp_if_include", options.interface_name);
   } else {

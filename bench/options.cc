@@ -15,64 +15,38 @@ namespace po = boost::program_options;
 namespace cgx::bench {
 namespace {
 
-struct DTypeName {
-  cgx_dtype dtype;
-  const char* name;
-  uint64_t bytes;
-};
-constexpr DTypeName kDTypes[] = {{CGX_FLOAT32, "float", 4},
-                                 {CGX_FLOAT16, "half", 2},
-                                 {CGX_BFLOAT16, "bfloat16", 2},
-                                 {CGX_FLOAT64, "double", 8},
-                                 {CGX_INT32, "int32", 4}};
-
-const DTypeName& dtype_row(cgx_dtype dtype) {
-  for (const DTypeName& row : kDTypes) {
-    if (row.dtype == dtype) return row;
-  }
-  throw UsageError(fmt::format("dtype {} is not offered here", static_cast<int>(dtype)));
-}
-
-cgx_dtype parse_dtype(const std::string& name) {
-  for (const DTypeName& row : kDTypes) {
-    if (row.name == name) return row.dtype;
-  }
-  throw UsageError(fmt::format("--datatype {}: expected float, half, bfloat16, double or int32", name));
-}
-
-cgx_op parse_op(const std::string& name) {
-  if (name == "sum") return CGX_SUM;
-  if (name == "avg") return CGX_AVG;
-  throw UsageError(fmt::format("--op {}: expected sum or avg", name));
-}
-
 // What the flags are before they are checked.
 struct Raw {
-  std::string min_bytes, max_bytes, op, dtype, cache, rank;
+  std::string min_bytes, max_bytes, step_bytes, op, dtype, cache, rank, format, launch;
 };
 
 void add_size_flags(po::options_description& table, Options& options, Raw& raw) {
   table.add_options()("minbytes,b", po::value(&raw.min_bytes)->default_value("32M"),
-                      "smallest size; K, M, G")                          //
-      ("maxbytes,e", po::value(&raw.max_bytes), "largest size (as -b)")  //
-      ("stepfactor,f", po::value(&options.step_factor)->default_value(2), "from one size to the next");
+                      "smallest size; K, M, G")                                                         //
+      ("maxbytes,e", po::value(&raw.max_bytes), "largest size (as -b)")                                 //
+      ("stepfactor,f", po::value(&options.step_factor)->default_value(2), "from one size to the next")  //
+      ("stepbytes,i", po::value(&raw.step_bytes), "added from one size to the next, instead of -f");
 }
 
 po::options_description shared_table(Options& options, Raw& raw) {
   po::options_description table("Options");
-  table.add_options()("help,h", po::bool_switch(&options.help), "this text")                             //
-      ("iters,n", po::value(&options.iterations)->default_value(5), "timed calls a round")               //
-      ("warmup_iters,w", po::value(&options.warmup)->default_value(1), "calls before the first round")   //
-      ("rounds", po::value(&options.rounds)->default_value(7), "in each, every contender runs once")     //
-      ("check,c", po::value(&options.checks)->default_value(1), "checked operations; 0: none")           //
-      ("datatype,d", po::value(&raw.dtype)->default_value("float"), "float half bfloat16 double int32")  //
+  const std::string dtype_help = dtype_names();
+  table.add_options()("help,h", po::bool_switch(&options.help), "this text")                            //
+      ("iters,n", po::value(&options.iterations)->default_value(5), "timed calls a round")              //
+      ("warmup_iters,w", po::value(&options.warmup)->default_value(1), "calls before the first round")  //
+      ("rounds", po::value(&options.rounds)->default_value(7), "in each, every contender runs once")    //
+      ("check,c", po::value(&options.checks)->default_value(1), "checked operations; 0: none")          //
+      ("datatype,d", po::value(&raw.dtype)->default_value("float"), dtype_help.c_str())                 //
+      ("dtype", po::value(&raw.dtype), "the same")                                                      //
       ("codec", po::value(&options.codecs)->composing(),
        "a codec spec, or all: every codec there is, with its defaults; repeat for more (none)")  //
       ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                //
       ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")         //
       ("data", po::value(&options.data)->default_value("random"),
        "random (normal), or a .npy file of float32 or float16 values")  //
-      ("json", po::value(&options.json_path), "write the rows to this file as well");
+      ("format", po::value(&raw.format)->default_value("table"),
+       "of standard output: table (as nccl-tests), osu (as the OSU benchmarks), csv, json")  //
+      ("json,J", po::value(&options.json_path), "write the rows to this file as well");
   return table;
 }
 
@@ -85,13 +59,21 @@ void add_codec_flags(po::options_description& table, Options& options, Raw& raw)
 }
 
 void add_allreduce_flags(po::options_description& table, Options& options, Raw& raw) {
-  table.add_options()("ngpus,g", po::value(&options.ranks)->default_value(2),
-                      "ranks, each a process started here")             //
-      ("op,o", po::value(&raw.op)->default_value("sum"), "sum or avg")  //
+  const std::string op_help = op_names();
+  table.add_options()("ngpus,g", po::value(&options.ranks),
+                      "ranks, each a process started here (2); all there are where mpirun or torchrun has "
+                      "started this")                                      //
+      ("op,o", po::value(&raw.op)->default_value("sum"), op_help.c_str())  //
+      ("launch", po::value(&raw.launch)->default_value("auto"),
+       "self: start the ranks here; environment: this process is one of mpirun's, torchrun's, srun's or "
+       "CGX_RANK's; auto: environment where there is such a one")  //
       ("baseline", po::value(&options.baselines)->composing(),
-       "gloo, gloo16 (behind a 16-bit hook), openmpi, memcpy (every rank copies the tensor once) or a codec "
-       "spec; repeat for more")                                                                      //
-      ("transport", po::value(&options.transport)->default_value("auto"), "shm, tcp, gloo or auto")  //
+       "gloo, gloo16 (behind a 16-bit hook); openmpi, openmpi-shm, openmpi-tcp; PyTorch over its Gloo: "
+       "torch, "
+       "torch-fp16, torch-bf16, torch-powersgd (its hooks); memcpy (every rank copies the tensor once) or a "
+       "codec spec; repeat for more")                                                                     //
+      ("python", po::value(&options.python)->default_value("python3"), "that has PyTorch, for torch...")  //
+      ("transport", po::value(&options.transport)->default_value("auto"), "shm, tcp, gloo or auto")       //
       ("algorithm", po::value(&options.algorithm)->default_value("auto"),
        "scatter_gather, ring, allgather or auto")  //
       ("interface", po::value(&options.interface_name),
@@ -107,7 +89,7 @@ po::options_description hidden_table(Options& options, Raw& raw) {
   table.add_options()("as-rank", po::value(&raw.rank))("report-fd", po::value(&options.report_fd))(
       "shared", po::value(&options.shared_path))("meeting-directory", po::value(&options.meeting_directory))(
       "link-rate", po::value(&options.link_rate))("addresses", po::value(&options.addresses))(
-      "skip", po::value(&options.skipped)->composing());
+      "skip", po::value(&options.skipped)->composing())("as-guest", po::value(&options.guest_of));
   return table;
 }
 
@@ -159,29 +141,74 @@ int parse_rank(const std::string& text) {
   return std::atoi(number);
 }
 
+Format parse_format(const std::string& name, Mode mode) {
+  if (name == "osu" && mode == Mode::kCodec)
+    throw UsageError("--format osu: a codec has no latency of ranks");
+  constexpr std::pair<const char*, Format> kFormats[] = {
+      {"table", Format::kTable}, {"osu", Format::kOsu}, {"csv", Format::kCsv}, {"json", Format::kJson}};
+  for (const auto& [known, format] : kFormats) {
+    if (name == known) return format;
+  }
+  throw UsageError(fmt::format("--format {}: expected table, osu, csv or json", name));
+}
+
+// Who the environment says this process is; by the first launcher of cgx.h's list that has set both.
+void read_launcher(Options& options, const std::string& how) {
+  constexpr const char* kLaunchers[][3] = {{"CGX_RANK", "CGX_SIZE", "CGX_RANK"},
+                                           {"RANK", "WORLD_SIZE", "torchrun"},
+                                           {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun"},
+                                           {"PMI_RANK", "PMI_SIZE", "mpirun (PMI)"},
+                                           {"SLURM_PROCID", "SLURM_NTASKS", "srun"}};
+  if (how != "auto" && how != "self" && how != "environment") {
+    throw UsageError(fmt::format("--launch {}: expected auto, self or environment", how));
+  }
+  if (how == "self" || options.rank >= 0) return;
+  for (const auto& [rank, size, name] : kLaunchers) {
+    const char *mine = std::getenv(rank), *all = std::getenv(size);
+    if (mine == nullptr || all == nullptr) continue;
+    if (options.ranks != 0 && options.ranks != std::atoi(all)) {
+      throw UsageError(fmt::format("--ngpus {}: {} has started {} ranks (--launch self ignores it)",
+                                   options.ranks, name, all));
+    }
+    options.rank = std::atoi(mine);
+    options.ranks = std::atoi(all);
+    options.launcher = name;
+    return;
+  }
+  if (how == "environment") {
+    throw UsageError(
+        "--launch environment: none of CGX_RANK, RANK, OMPI_COMM_WORLD_RANK, PMI_RANK and "
+        "SLURM_PROCID is set, with its size");
+  }
+}
+
 void finish(Options& options, const Raw& raw) {
   options.min_bytes = parse_bytes(raw.min_bytes.empty() ? "1" : raw.min_bytes);
   options.max_bytes = raw.max_bytes.empty() ? options.min_bytes : parse_bytes(raw.max_bytes);
   if (options.max_bytes < options.min_bytes) {
     throw UsageError(fmt::format("--maxbytes {} is below --minbytes {}", raw.max_bytes, raw.min_bytes));
   }
+  if (!raw.step_bytes.empty()) options.step_bytes = parse_bytes(raw.step_bytes);
   require_range("stepfactor", static_cast<int64_t>(options.step_factor), 2, 1 << 20);
   require_range("iters", options.iterations, 1, 1000000);
   require_range("warmup_iters", options.warmup, 0, 1000000);
   require_range("rounds", options.rounds, 1, 10000);
   require_range("check", options.checks, 0, 1000);
+  if (!raw.rank.empty()) options.rank = parse_rank(raw.rank);
+  if (options.mode != Mode::kCodec) read_launcher(options, raw.launch);
+  if (options.ranks == 0 && !options.ranks_given) options.ranks = 2;
   require_range("ngpus", options.ranks, 1, 16);
   require_range("timeout", options.timeout_ms, 1, 3600 * 1000);
   options.dtype = parse_dtype(raw.dtype);
   options.op = raw.op.empty() ? CGX_SUM : parse_op(raw.op);
-  if (options.op == CGX_AVG && options.dtype == CGX_INT32) throw UsageError("--op avg is not for int32");
+  if (options.op == CGX_AVG && is_integer(options.dtype)) throw UsageError("--op avg is not for integers");
   if (options.codecs.empty()) options.codecs = {"none"};
   options.codecs = without_all(options.codecs);
   if (!raw.cache.empty() && raw.cache != "cold" && raw.cache != "warm") {
     throw UsageError(fmt::format("--cache {}: expected cold or warm", raw.cache));
   }
   options.warm_cache = raw.cache == "warm";
-  if (!raw.rank.empty()) options.rank = parse_rank(raw.rank);
+  options.format = parse_format(raw.format, options.mode);
   // Namespaces share the host's memory: only sockets see the link between them.
   if (!options.launch_prefix.empty() && options.transport == "auto") options.transport = "tcp";
 }
@@ -214,6 +241,7 @@ Options parse_options(int argc, char** argv) {
     po::store(po::command_line_parser(argc - 1, argv + 1).options(all).positional({}).run(), values);
     if (options.mode != Mode::kCodec) po::store(po::parse_environment(all, netns_variable), values);
     po::notify(values);
+    options.ranks_given = values.count("ngpus") != 0;
   } catch (const po::error& error) {
     throw UsageError(fmt::format("{} (see cgx-bench {} --help)", error.what(), mode));
   }
@@ -231,39 +259,23 @@ std::string general_help() {
          "  layers      the same for all gradients of a model, in the buckets of PyTorch's DDP: each bucket "
          "one "
          "call, and a call a layer\n"
-         "  codec       encode and decode speed beside memcpy, size and accuracy\n\n"
+         "  codec       encode and decode speed beside memcpy, size and accuracy\n"
+         "  plans       (or --check) proves every algorithm right for 1 to 16 ranks, with symbols for "
+         "elements\n\n"
          "cgx-bench MODE --help lists the options. Exit status: 0 all well; 1 something was wrong (an "
          "element\n"
          "outside its codec's bound, replicas that differ, an error); 2 a wrong command line.\n\n"
          "  cgx-bench allreduce -g 2 -b 64M --codec maxmin:bits=4 --codec none --baseline gloo\n"
          "  cgx-bench codec -b 1M -e 64M -f 8 --codec natural --codec maxmin:bits=4\n"
+         "  cgx-bench allreduce -b 1M --baseline openmpi-shm --baseline openmpi-tcp --baseline torch-fp16\n"
+         "  mpirun -n 4 cgx-bench allreduce -b 4 -e 64K --format osu\n"
          "  cgx-bench codec --floors\n"
          "  scripts/netns run --ranks 2 --rate 1gbit -- cgx-bench allreduce -n 1 -b 64M --baseline gloo\n";
 }
 
-uint64_t parse_bytes(const std::string& text) {
-  size_t used = 0;
-  uint64_t value = 0;
-  try {
-    if (!text.empty() && text[0] != '-') value = std::stoull(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  const std::string suffix = text.substr(used);
-  const size_t power = suffix.empty() ? 0 : std::string("KMG").find(suffix) + 1;
-  if (used == 0 || value == 0 || suffix.size() > 1 || (!suffix.empty() && power == 0) ||
-      value > (uint64_t{1} << 40) >> (10 * power)) {
-    throw UsageError(fmt::format("\"{}\": expected a size such as 4096, 64K or 1G, at most 1024G", text));
-  }
-  return value << (10 * power);
-}
-
-const char* dtype_name(cgx_dtype dtype) { return dtype_row(dtype).name; }
 const char* mode_name(Mode mode) {
   return mode == Mode::kCodec ? "codec" : mode == Mode::kLayers ? "layers" : "allreduce";
 }
-uint64_t dtype_bytes(cgx_dtype dtype) { return dtype_row(dtype).bytes; }
-const char* op_name(cgx_op op) { return op == CGX_AVG ? "avg" : "sum"; }
 
 std::vector<uint64_t> sizes(const Options& options) {
   if (options.mode == Mode::kLayers) {
@@ -272,7 +284,10 @@ std::vector<uint64_t> sizes(const Options& options) {
   }
   const uint64_t element = dtype_bytes(options.dtype);
   std::vector<uint64_t> out;
-  for (uint64_t size = options.min_bytes; size <= options.max_bytes; size *= options.step_factor) {
+  const auto next = [&](uint64_t size) {
+    return options.step_bytes != 0 ? size + options.step_bytes : size * options.step_factor;
+  };
+  for (uint64_t size = options.min_bytes; size <= options.max_bytes; size = next(size)) {
     const uint64_t whole = size / element * element;
     if (whole == 0) throw UsageError(fmt::format("--minbytes {} is less than one element", size));
     out.push_back(whole);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cgx/cgx.h"
+#include "types.h"
 
 namespace cgx::bench {
 
@@ -21,6 +22,7 @@ struct BenchError : std::runtime_error {
 };
 
 enum class Mode { kAllreduce, kCodec, kLayers };
+enum class Format { kTable, kOsu, kCsv, kJson };
 
 struct Options {
   Mode mode = Mode::kAllreduce;
@@ -30,8 +32,9 @@ struct Options {
   uint64_t min_bytes = 0;
   uint64_t max_bytes = 0;
   uint64_t step_factor = 2;
-  int iterations = 5;  // timed calls a round
-  int warmup = 1;      // calls before the first round
+  uint64_t step_bytes = 0;  // 0: by the factor
+  int iterations = 5;       // timed calls a round
+  int warmup = 1;           // calls before the first round
   int rounds = 7;
   int checks = 1;  // operations whose result is compared with the exact one
   cgx_op op = CGX_SUM;
@@ -43,12 +46,15 @@ struct Options {
   bool warm_cache = false;      // codec: one buffer instead of rotating ones
   bool floors = false;          // codec: the whole table, with what each line must reach
   std::string json_path;
+  Format format = Format::kTable;
 
   std::string model = "resnet50";  // layers
 
-  int ranks = 2;
+  int ranks = 0;  // 0, before all is read: not said
+  bool ranks_given = false;
   std::vector<std::string> baselines;  // "gloo", "openmpi", "memcpy" or a codec spec
   std::vector<std::string> skipped;    // of these, what this machine cannot do
+  std::string python;                  // for baselines of PyTorch
   std::string transport = "auto";
   std::string algorithm = "auto";
   std::string interface_name = "lo";
@@ -59,7 +65,9 @@ struct Options {
 
   // Set in the processes that are ranks, by the one that starts them.
   int rank = -1;
-  int report_fd = -1;       // -1: the FIFO in the meeting directory
+  std::string launcher;  // "": started here. Else who has started the ranks: this process is one of them
+  int guest_of = -1;     // the number of the entry that this process, one of mpirun's, serves
+  int report_fd = -1;
   std::string shared_path;  // of the memory with the barrier
   std::string meeting_directory;
 
@@ -70,10 +78,6 @@ struct Options {
 Options parse_options(int argc, char** argv);
 std::string general_help();
 
-uint64_t parse_bytes(const std::string& text);  // "64M"; K, M, G are powers of 1024
-const char* dtype_name(cgx_dtype dtype);        // nccl-tests' names: "float", "half", ...
-const char* op_name(cgx_op op);
-uint64_t dtype_bytes(cgx_dtype dtype);
 const char* mode_name(Mode mode);
 // The sizes to measure, in bytes, each a multiple of the element's.
 std::vector<uint64_t> sizes(const Options& options);

@@ -22,6 +22,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "contender.h"
 #include "openmpi.h"
 
 namespace cgx::bench {
@@ -32,17 +33,6 @@ void on_interrupt(int) { interrupted = 1; }
 
 void check(bool good, const char* what) {
   if (!good) throw BenchError(fmt::format("{} failed: {}", what, std::strerror(errno)));
-}
-
-void pause_briefly(int& turns, bool spin) {
-  if (spin && turns < 20000) {
-    __builtin_ia32_pause();
-  } else if (spin || turns < 100) {
-    sched_yield();
-  } else {
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
-  ++turns;
 }
 
 // In a new process: `words`, or an error line to `report_fd` where they cannot be run.
@@ -74,10 +64,6 @@ std::string how_it_ended(pid_t process) {
              : fmt::format("ended with exit status {}", WEXITSTATUS(state));
 }
 
-std::string report_path(const std::string& directory, int rank) {
-  return fmt::format("{}/report-{}", directory, rank);
-}
-
 }  // namespace
 
 std::vector<std::string> prefix_words(const std::string& prefix, int rank) {
@@ -90,51 +76,11 @@ std::vector<std::string> prefix_words(const std::string& prefix, int rank) {
   return words;
 }
 
-int report_descriptor(const Options& options) {
-  if (options.report_fd >= 0) return options.report_fd;
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // of mpirun or its daemon
-  const int fd = open(report_path(options.meeting_directory, options.rank).c_str(), O_WRONLY | O_CLOEXEC);
-  check(fd >= 0, "opening the way back to cgx-bench");
-  return fd;
-}
-
 void catch_interrupts() {
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-}
-
-RankBarrier::RankBarrier(const std::string& shared_path, int ranks)
-    : ranks_(static_cast<uint32_t>(ranks)), oversubscribed_(ranks_ > std::thread::hardware_concurrency()) {
-  const int fd = open(shared_path.c_str(), O_RDWR | O_CLOEXEC);
-  check(fd >= 0, "opening the ranks' barrier");
-  void* page = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  close(fd);
-  check(page != MAP_FAILED, "mmap of the ranks' barrier");
-  shared_ = static_cast<Shared*>(page);  // the memfd is zero: a valid start
-}
-
-bool RankBarrier::arrive(uint32_t& generation) {
-  generation = shared_->generation.load(std::memory_order_acquire);
-  if (shared_->arrived.fetch_add(1, std::memory_order_acq_rel) + 1 < ranks_) return false;
-  shared_->arrived.store(0, std::memory_order_relaxed);
-  shared_->generation.fetch_add(1, std::memory_order_release);
-  return true;
-}
-
-void RankBarrier::wait_spinning() {
-  uint32_t generation = 0;
-  if (arrive(generation)) return;
-  int turns = oversubscribed_ ? 20000 : 0;
-  while (shared_->generation.load(std::memory_order_acquire) == generation) pause_briefly(turns, true);
-}
-
-void RankBarrier::wait_patiently() {
-  uint32_t generation = 0;
-  if (arrive(generation)) return;
-  int turns = 0;
-  while (shared_->generation.load(std::memory_order_acquire) == generation) pause_briefly(turns, false);
 }
 
 RankGroup::RankGroup(const Options& options) {
@@ -143,10 +89,10 @@ RankGroup::RankGroup(const Options& options) {
   directory_ = name;
   shared_fd_ = memfd_create("cgx-bench", MFD_CLOEXEC);
   check(shared_fd_ >= 0 && ftruncate(shared_fd_, 4096) == 0, "making the ranks' barrier");
-  if (wants_openmpi(options)) {
-    start_mpirun(options);
-  } else {
-    for (int rank = 0; rank < options.ranks; ++rank) start(options, rank);
+  for (int rank = 0; rank < options.ranks; ++rank) start(options, rank);
+  const std::vector<Entry> all = entries(options);
+  for (size_t e = 0; e < all.size(); ++e) {
+    if (all[e].kind == Kind::kOpenMpi) start_mpirun(options, all[e].method, static_cast<int>(e));
   }
 }
 
@@ -179,17 +125,13 @@ void RankGroup::start(const Options& options, int rank) {
   ranks_.push_back({child, ends[0], ""});
 }
 
-// mpirun hands no descriptors on to its ranks: each opens a FIFO of its number.
-void RankGroup::start_mpirun(const Options& options) {
-  for (int rank = 0; rank < options.ranks; ++rank) {
-    const std::string path = report_path(directory_, rank);
-    check(mkfifo(path.c_str(), 0600) == 0, "making a FIFO");
-    ranks_.push_back({-1, open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC), ""});
-    check(ranks_.back().fd >= 0, "opening a FIFO");
-  }
+void RankGroup::start_mpirun(const Options& options, const std::string& method, int number) {
   std::vector<std::string> words = rank_words(options);
   words.push_back("--as-rank=mpi");
-  words = mpirun_words(options, directory_, words);
+  words.push_back(fmt::format("--as-guest={}", number));
+  const std::string own = fmt::format("{}/mpirun-{}", directory_, number);
+  std::filesystem::create_directory(own);
+  words = mpirun_words(options, method, own, words);
   int ends[2];
   check(pipe2(ends, O_CLOEXEC) == 0, "pipe");
   const pid_t parent = getpid();
@@ -199,29 +141,33 @@ void RankGroup::start_mpirun(const Options& options) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
     dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);  // which mpirun would read for rank 0
-    setenv("TMPDIR", directory_.c_str(), 1);                      // where it keeps its sessions
+    setenv("TMPDIR", own.c_str(), 1);                             // where it keeps its sessions
     take_turns();
     fcntl(ends[1], F_SETFD, 0);
     become(words, ends[1]);
   }
   close(ends[1]);
-  mpirun_ = {child, ends[0], ""};
+  mpiruns_.push_back({child, ends[0], ""});
 }
 
-void RankGroup::end_mpirun() {
-  if (mpirun_.process > 0) {
-    // Asked, it ends its ranks, also those in other namespaces.
-    kill(mpirun_.process, SIGTERM);
-    pollfd ended = {mpirun_.fd, POLLIN, 0};
-    poll(&ended, 1, 5000);
-    kill(mpirun_.process, SIGKILL);
-    waitpid(mpirun_.process, nullptr, 0);
+void RankGroup::end_mpiruns() {
+  // Asked, they end their ranks, also those in other namespaces.
+  for (const Rank& mpirun : mpiruns_) {
+    if (mpirun.process > 0) kill(mpirun.process, SIGTERM);
   }
-  if (mpirun_.fd >= 0) close(mpirun_.fd);
+  for (Rank& mpirun : mpiruns_) {
+    if (mpirun.process > 0) {
+      pollfd ended = {mpirun.fd, POLLIN, 0};
+      poll(&ended, 1, 5000);
+      kill(mpirun.process, SIGKILL);
+      waitpid(mpirun.process, nullptr, 0);
+    }
+    if (mpirun.fd >= 0) close(mpirun.fd);
+  }
 }
 
 RankGroup::~RankGroup() {
-  end_mpirun();
+  end_mpiruns();
   for (Rank& rank : ranks_) {
     if (rank.process > 0) kill(rank.process, SIGKILL);
   }
@@ -235,7 +181,6 @@ RankGroup::~RankGroup() {
 }
 
 void RankGroup::report_death(Rank& rank, int number) {
-  if (rank.process < 0) throw BenchError(fmt::format("rank {} of mpirun ended too early", number));
   const pid_t process = rank.process;
   rank.process = -1;
   throw BenchError(fmt::format("rank {} {}", number, how_it_ended(process)));
@@ -269,16 +214,17 @@ std::vector<std::string> RankGroup::next_lines() {
     }
     if (std::all_of(have.begin(), have.end(), [](bool b) { return b; })) return lines;
     if (interrupted != 0) throw BenchError("interrupted");
-    waiting.push_back({mpirun_.fd, POLLIN, 0});
+    for (const Rank& mpirun : mpiruns_) waiting.push_back({mpirun.fd, POLLIN, 0});
     if (poll(waiting.data(), waiting.size(), -1) < 0) continue;  // a signal: seen above
+    bool heard = false;
     for (size_t r = 0; r < ranks_.size(); ++r) {
-      if (waiting[r].revents != 0) {
-        read_some(ranks_[r], static_cast<int>(r));
-        waiting.back().revents = 0;  // not before all is read
-      }
+      if (waiting[r].revents == 0) continue;
+      read_some(ranks_[r], static_cast<int>(r));
+      heard = true;
     }
-    if (waiting.back().revents != 0) {
-      const pid_t process = std::exchange(mpirun_.process, -1);
+    for (size_t m = 0; m < mpiruns_.size() && !heard; ++m) {  // not before all that ranks say is read
+      if (waiting[ranks_.size() + m].revents == 0) continue;
+      const pid_t process = std::exchange(mpiruns_[m].process, -1);
       throw BenchError(fmt::format("mpirun {}", how_it_ended(process)));
     }
   }
@@ -295,7 +241,7 @@ void RankGroup::finish() {
     if (state != 0) throw BenchError(fmt::format("{} did not end well (wait status {})", name, state));
   };
   for (size_t r = 0; r < ranks_.size(); ++r) wait_for(ranks_[r].process, fmt::format("rank {}", r));
-  wait_for(mpirun_.process, "mpirun");
+  for (Rank& mpirun : mpiruns_) wait_for(mpirun.process, "mpirun");
 }
 
 }  // namespace cgx::bench

@@ -1,4 +1,4 @@
-// Where rows go: a table in nccl-tests' manner on standard output, and the same rows as JSON.
+// The JSON document, whose fields bench/README.md lists, and small arithmetic on times.
 #pragma once
 
 #include <string>
@@ -10,21 +10,11 @@
 
 namespace cgx::bench {
 
-struct Column {
-  std::string title;
-  std::string unit;  // "" or "(us)"
-  size_t width;
-};
+constexpr int kSchema = 2;  // goes up when a field changes its meaning or goes
 
-void print_header(const std::vector<Column>& columns);
-void print_row(const std::vector<Column>& columns, const std::vector<std::string>& cells);
-
-// The machine and the build, as an object.
-nlohmann::json environment(const Options& options);
-void print_environment(const nlohmann::json& environment);
-// Throws BenchError if the file cannot be written.
-void write_json(const Options& options, const nlohmann::json& environment, const nlohmann::json& rows,
-                const nlohmann::json& totals);
+// Written to the file that was asked for, if any, and returned. Throws BenchError if it cannot be written.
+nlohmann::json write_json(const Options& options, const nlohmann::json& environment,
+                          const nlohmann::json& rows, const nlohmann::json& totals);
 
 double median(std::vector<double> values);
 double percentile(std::vector<double> values, double share);

@@ -147,6 +147,34 @@ CGX_API const char* cgx_variable_list(void);
  * the same bytes. For tests and benchmarks: no encode, decode or collective may be running. */
 CGX_API cgx_status cgx_set_cpu_path(const char* name);
 
+/* ---- Plans ------------------------------------------------------------------------------------- */
+
+/* What a collective would do, without doing it. */
+typedef struct cgx_plan_args {
+  uint32_t struct_size;
+  const char* algorithm;  /* a name of cgx_algorithm_list() */
+  int32_t ranks;          /* 1..16 */
+  int32_t hosts;          /* that the ranks stand on, in equal shares one after the other; 1..ranks */
+  cgx_dtype dtype;
+  uint64_t count;         /* elements */
+  const cgx_codec* codec; /* NULL: uncompressed */
+  uint64_t slice_bytes;   /* 0: 262144 */
+} cgx_plan_args;
+#define CGX_PLAN_ARGS_INIT {(uint32_t)sizeof(cgx_plan_args), NULL, 1, 1, CGX_FLOAT32, 0, NULL, 0}
+
+typedef struct cgx_plan_summary {
+  uint32_t struct_size;
+  uint64_t steps;      /* of all ranks */
+  uint64_t messages;   /* sent by all ranks, one for each receiver */
+  uint64_t wire_bytes; /* sent by the rank that sends most */
+} cgx_plan_summary;
+#define CGX_PLAN_SUMMARY_INIT {(uint32_t)sizeof(cgx_plan_summary), 0, 0, 0}
+
+/* Makes the plans of all ranks and proves them right with symbols for elements: every contribution is in every result once,
+ * all ranks decode the same encodings, and nobody waits for ever. CGX_INTERNAL names the rank, the step and what is wrong.
+ * `summary` may be NULL. Any thread. */
+CGX_API cgx_status cgx_plan_check(const cgx_plan_args* args, cgx_plan_summary* summary);
+
 /* ---- Rendezvous -------------------------------------------------------------------------------- */
 
 /* A key-value store where the ranks of a communicator meet. */

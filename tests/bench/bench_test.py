@@ -1,7 +1,6 @@
 """Runs cgx-bench on small sizes: every codec that the library lists, every transport and algorithm that takes it,
 the fields of its JSON, its exit statuses, and that a rank's death is reported. argv: cgx-bench, "gloo" and "mpi" if it has them."""
 
-import json
 import math
 import os
 import signal
@@ -12,32 +11,13 @@ import tempfile
 import time
 import unittest
 
-BENCH = sys.argv[1]
-HAVE_GLOO = "gloo" in sys.argv[2:]
-HAVE_MPI = "mpi" in sys.argv[2:]
+from harness import BENCH, HAVE_GLOO, HAVE_MPI, QUICK, flags, run
+
 # Beside every codec with its defaults.
 MORE_SPECS = ["maxmin:bits=1", "maxmin:bits=8,bucket=0", "maxmin:bits=3,rounding=nearest", "cast:fp16",
               "dither:bits=8,norm=1,bucket=64", "natdither:bits=3,norm=2,bucket=0", "topk:ratio=0.05|natural",
               "maxmin:bits=4+ef", "topk:ratio=0.05+ef"]  # the last two: collectives only
-QUICK = ["--rounds", "2", "-n", "2"]
 GRADIENTS = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "data", "digits_gradients.npy")
-
-
-def run(*words, status=0, json_rows=True, env=None):
-    """The rows and the standard output of a run that must end with `status`."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "rows.json")
-        more = ["--json", path] if json_rows else []
-        done = subprocess.run([BENCH, *words, *more], capture_output=True, text=True, timeout=300, env=env)
-        assert done.returncode == status, f"{words}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
-        if not json_rows:
-            return done.stdout, done.stderr
-        with open(path) as file:
-            return json.load(file), done.stdout
-
-
-def flags(specs):
-    return [word for spec in specs for word in ("--codec", spec)]
 
 
 class Codec(unittest.TestCase):
@@ -115,7 +95,7 @@ class Codec(unittest.TestCase):
 class Allreduce(unittest.TestCase):
     FIELDS = ("size_bytes", "count", "type", "redop", "root", "time_us", "time_p50_us", "time_p99_us", "algbw_GBps",
               "busbw_GBps", "wrong", "codec", "ratio", "wire_bytes", "nmse", "bias_z", "replicas_identical",
-              "speedup_over", "transport", "algorithm", "rounds_us")
+              "fingerprint", "time_p95_us", "time_min_us", "time_max_us", "calls", "speedup_over", "transport", "algorithm", "rounds_us")
 
     def good(self, document):
         self.assertEqual(document["out_of_bounds"], 0)
@@ -248,7 +228,10 @@ class Failures(unittest.TestCase):
                             (["allreduce", "-g", "17"], "ngpus 17"),
                             (["allreduce", "-g", "0"], "ngpus 0"),
                             (["allreduce", "-d", "quad"], "quad"),
-                            (["allreduce", "-o", "max"], "max"),
+                            (["allreduce", "-o", "median"], "median"),
+                            (["allreduce", "--format", "prose"], "prose"),
+                            (["codec", "--format", "osu"], "osu"),
+                            (["plans", "-g", "17"], "17"),
                             (["codec", "-n", "0"], "iters 0"),
                             (["codec", "--cpu", "abacus"], "abacus"),
                             (["codec", "--codec", "maxmin:bits=17"], "bits"),
@@ -300,12 +283,13 @@ class Failures(unittest.TestCase):
                          json_rows=False)
         self.assertIn("nosuchtransport", message)
         process = self.start_endless("--baseline", "openmpi")
-        mpirun = self.children_of(process.pid)
-        ranks = [child for child in self.children_of(mpirun[0])]
-        self.assertEqual(len(ranks), 2)
+        children = self.children_of(process.pid)  # two ranks, one mpirun
+        self.assertEqual(len(children), 3)
+        guests = self.children_of(children[2])
+        self.assertEqual(len(guests), 2)
         process.kill()
         process.communicate()
-        self.wait_for_the_end_of(mpirun + ranks)
+        self.wait_for_the_end_of(children + guests)
 
     def test_an_interrupt_ends_the_ranks_and_leaves_nothing(self):
         process = self.start_endless()

@@ -119,6 +119,7 @@ def test_every_library_that_the_wheel_needs_is_in_it_or_on_every_system(tmp_path
     libraries = [path for path in tmp_path.rglob("*") if re.search(r"\.so(\.\d+)*$", path.name)]
     bundled = {path.name for path in libraries}
     assert {"libcgx.so"} <= bundled
+    assert not [name for name in bundled if "crypto" in name], "Python's ssl would get this one, by its soname"
     for path in libraries:
         dynamic = _dynamic(path)
         allowed = SYSTEM | {LOADER} | bundled | (TORCH if path.name == "_shim.so" else set())

@@ -1,0 +1,118 @@
+// The lines of a table: baselines by their names, then codecs; and which baselines cannot be had here, and
+// why.
+#include <fmt/format.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "contender.h"
+#include "helpers.h"
+#include "openmpi.h"
+
+namespace cgx::bench {
+namespace {
+
+struct Baseline {
+  std::string_view name, spec;
+  Kind kind;
+};
+constexpr Baseline kBaselines[] = {{"gloo", "none", Kind::kGloo},
+                                   {"gloo16", "cast:fp16", Kind::kGloo16},
+                                   {"openmpi", "none", Kind::kOpenMpi},
+                                   {"openmpi-shm", "none", Kind::kOpenMpi},
+                                   {"openmpi-tcp", "none", Kind::kOpenMpi},
+                                   {"torch", "none", Kind::kTorch},
+                                   {"torch-fp16", "cast:fp16", Kind::kTorchHook},
+                                   {"torch-bf16", "cast:bf16", Kind::kTorchHook},
+                                   {"torch-powersgd", "none", Kind::kTorchHook},
+                                   {"memcpy", "none", Kind::kCopy}};
+
+std::string unique_name(const std::vector<Entry>& taken, const std::string& name) {
+  const auto same = [&](const std::string& candidate) {
+    return std::any_of(taken.begin(), taken.end(), [&](const Entry& e) { return e.name == candidate; });
+  };
+  std::string candidate = name;
+  for (int k = 2; same(candidate); ++k) candidate = fmt::format("{} ({})", name, k);
+  return candidate;
+}
+
+// "" if `python` imports PyTorch; else its last words.
+std::string torch_missing(const std::string& python) {
+  if (!in_path(python)) return fmt::format("{} is not in the PATH (--python names one with PyTorch)", python);
+  const std::string command = fmt::format("'{}' -c 'import torch.distributed' 2>&1", python);
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return "it cannot be started";
+  std::string said, line;
+  for (int c = 0; (c = std::fgetc(pipe)) != EOF;) {
+    if (c != '\n') {
+      line += static_cast<char>(c);
+    } else if (!line.empty()) {
+      said = std::exchange(line, "");
+    }
+  }
+  const int state = pclose(pipe);
+  return state == 0 ? "" : fmt::format("{}: {} (--python names one with PyTorch)", python, said);
+}
+
+std::string missing(const Options& options, const Baseline& baseline, const Team* world) {
+  const bool apart = world != nullptr && world->directory().empty();
+  const std::string hosts = "the ranks are on hosts that share no directory (--meeting-directory names one)";
+  switch (baseline.kind) {
+    case Kind::kOpenMpi:
+      return openmpi_missing(options, std::string(baseline.name));
+    case Kind::kGloo:
+    case Kind::kGloo16:
+      return apart ? hosts : "";
+    case Kind::kTorch:
+    case Kind::kTorchHook:
+      return apart ? hosts : torch_missing(options.python);
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+nlohmann::json skip_missing(Options& options, const Team* world) {
+  nlohmann::json skipped = nlohmann::json::object();
+  std::optional<std::string> torch;  // asked once
+  for (const std::string& name : options.baselines) {
+    const auto known = std::find_if(std::begin(kBaselines), std::end(kBaselines),
+                                    [&](const Baseline& one) { return one.name == name; });
+    if (known == std::end(kBaselines) || skipped.contains(name)) continue;
+    const bool python = known->kind == Kind::kTorch || known->kind == Kind::kTorchHook;
+    if (python && !torch) torch = missing(options, *known, world);
+    const std::string reason = python ? *torch : missing(options, *known, world);
+    if (!reason.empty()) skipped[name] = reason;
+  }
+  for (const auto& [name, reason] : skipped.items()) options.skipped.push_back(name);
+  return skipped;
+}
+
+bool declares_bound(const Entry& entry) {
+  return entry.kind != Kind::kGloo16 && entry.kind != Kind::kTorchHook && !entry.spec.starts_with("auto");
+}
+
+std::vector<Entry> entries(const Options& options) {
+  std::vector<Entry> out;
+  for (const std::string& name : options.baselines) {
+    if (std::find(options.skipped.begin(), options.skipped.end(), name) != options.skipped.end()) continue;
+    const auto known = std::find_if(std::begin(kBaselines), std::end(kBaselines),
+                                    [&](const Baseline& one) { return one.name == name; });
+    const Baseline one = known == std::end(kBaselines) ? Baseline{name, name, Kind::kCgx} : *known;
+    out.push_back({unique_name(out, name), std::string(one.spec), one.kind, true, false, name});
+  }
+  for (const std::string& spec : options.codecs) {
+    out.push_back({unique_name(out, spec), spec, Kind::kCgx, false, false, ""});
+    if (options.mode != Mode::kLayers) continue;
+    out.push_back({unique_name(out, spec + ", a call a layer"), spec, Kind::kCgx, false, true, ""});
+  }
+  return out;
+}
+
+}  // namespace cgx::bench
