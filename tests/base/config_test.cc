@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <initializer_list>
 #include <map>
 #include <optional>
@@ -215,6 +216,29 @@ TEST(Log, LinesUpToTheLevelReachTheSink) {
   log(LogLevel::kTrace, "c");
   set_log({}, LogLevel::kWarn);
   EXPECT_EQ(lines, "1a 1;2b;");
+}
+
+TEST(Config, ASecretComesFromItsVariableOrItsFile) {
+  const std::string path = testing::TempDir() + "/cgx-secret";
+  std::ofstream(path) << "a secret of a file\n";
+  {
+    const Environment environment({{"CGX_SECRET", "a secret of sixteen"}});
+    EXPECT_EQ(*config::secret(), "a secret of sixteen");
+  }
+  {
+    const Environment environment({{"CGX_SECRET_FILE", path.c_str()}});
+    EXPECT_EQ(*config::secret(), "a secret of a file");
+  }
+  {
+    const Environment environment({{"CGX_SECRET", "a secret of sixteen"}, {"CGX_SECRET_FILE", path.c_str()}});
+    EXPECT_TRUE(contains(config::secret().status(), "both set"));
+  }
+  {
+    const Environment environment({{"CGX_SECRET_FILE", "/nonexistent/secret"}});
+    EXPECT_TRUE(contains(config::secret().status(), "/nonexistent/secret"));
+  }
+  const Environment environment({{"CGX_SECRET", "fifteen letters"}});
+  EXPECT_TRUE(contains(config::secret().status(), "16 at least"));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Counts of what these tests repeat: small by default, times CGX_TEST_TIMES for the figures of
-// docs/RELIABILITY.md.
+// Counts of what these tests repeat: small by default, less under sanitizers, times CGX_TEST_TIMES for the
+// figures of docs/RELIABILITY.md.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,9 @@ namespace cgx::test {
 inline uint64_t times(uint64_t usual) {
   const char* text = std::getenv("CGX_TEST_TIMES");
   const long factor = text == nullptr ? 1 : std::atol(text);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  usual = usual / 5 + 1;
+#endif
   return usual * static_cast<uint64_t>(factor < 1 ? 1 : factor);
 }
 

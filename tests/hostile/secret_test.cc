@@ -58,15 +58,17 @@ TEST(Secret, RanksThatShareOneMeetOverEveryTransport) {
 }
 
 TEST(Secret, AnotherAMissingOrAOneSidedOneIsNamedOnBothSidesAtOnce) {
-  const auto begin = std::chrono::steady_clock::now();
   int pairs = 0;
   for (uint64_t turn = 0; turn < times(1); ++turn) {
     for (const char* transport : {"tcp", "shm"}) {
       for (const std::string& other : other_secrets()) {
         for (const bool swapped : {false, true}) {
+          const auto begin = std::chrono::steady_clock::now();
           const auto statuses =
               swapped ? meet_with(transport, other, kSecret) : meet_with(transport, kSecret, other);
           ++pairs;
+          EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(15))
+              << "it waited for the timeout, 20 s";
           for (const int rank : {0, 1}) {
             const std::string& words = statuses[static_cast<size_t>(rank)].message();
             EXPECT_EQ(statuses[static_cast<size_t>(rank)].code(), Code::kMismatch) << words;
@@ -77,10 +79,7 @@ TEST(Secret, AnotherAMissingOrAOneSidedOneIsNamedOnBothSidesAtOnce) {
       }
     }
   }
-  const auto took = std::chrono::steady_clock::now() - begin;
   std::printf("R16: %d pairs of ranks with differing secrets, all told on both sides\n", pairs);
-  EXPECT_LT(took, std::chrono::seconds(10 * static_cast<int>(times(1))))
-      << "one of them waited for a timeout";
 }
 
 TEST(Secret, TheTcpStoreTellsBothSides) {
