@@ -119,9 +119,9 @@ def test_the_transformer_example_makes_its_page_and_goes_on_where_it_was_stopped
     for codec, run in runs.items():
         assert run["replicas_identical"], codec
         assert run["loss"][-1] < run["loss"][0], codec
-    # The bytes that each way is for.
+    # The bytes that each way is for: halves; an eighth, and 1.3 % of parameters that stay raw, and the buckets' ranges.
     assert runs["fp16-hook"]["bytes_a_step"] == runs["gloo"]["bytes_a_step"] / 2
-    assert runs["maxmin:bits=4"]["bytes_a_step"] < runs["gloo"]["bytes_a_step"] / 7
+    assert runs["maxmin:bits=4"]["bytes_a_step"] < runs["gloo"]["bytes_a_step"] / 6.5
     (tmp_path / "runs" / "natural-seed0.json").unlink()
     again = _chars(*common)
     assert again.returncode == 0, again.stderr[-3000:]
