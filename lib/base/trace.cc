@@ -32,6 +32,7 @@ struct OfProcess {
   std::mutex mutex;
   bool asked = false;
   Trace* trace = nullptr;
+  pid_t process = 0;  // that the trace is of: not a child that was forked later
 };
 OfProcess& of_process_state() {
   static OfProcess* const state = new OfProcess;
@@ -103,7 +104,10 @@ Trace* Trace::of_process(int rank) {
   if (pattern.empty()) return nullptr;
   const Result<uint32_t> spans = config::trace_events();
   state.trace = new Trace({config::expand_path(pattern, rank), spans.ok() ? *spans : Config().spans, rank});
-  std::atexit([] { Trace::existing()->write(); });
+  state.process = getpid();
+  std::atexit([] {
+    if (of_process_state().process == getpid()) Trace::existing()->write();
+  });
   return state.trace;
 }
 

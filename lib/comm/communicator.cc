@@ -248,10 +248,10 @@ Status Communicator::execute(const AllreduceCall& call) {
   RunStats run_stats;
   const CachedPlan* plan = nullptr;
   const uint64_t operation = operation_;
-  const int64_t begin_ns = trace_now_ns();
+  const int64_t begin_ns = observer_->trace() != nullptr ? trace_now_ns() : 0;
   Status status = find_and_execute(call, &run_stats, &plan);
   const uint64_t not_sum = call.spared == Spared::kNotSum ? call.spared_elements : 0;
-  observer_->ended({plan, &run_stats, &status, operation, begin_ns, trace_now_ns(), not_sum});
+  observer_->ended({plan, &run_stats, &status, operation, begin_ns, not_sum});
   return status;
 }
 

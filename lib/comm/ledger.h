@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "codec/layout.h"
+#include "codec/spec.h"
 #include "plan/notes.h"
 #include "plan/plan.h"
 
@@ -18,7 +19,7 @@ namespace cgx {
 struct PlanTally {
   struct Share {
     uint32_t tensor = 0;
-    std::string codec;
+    CodecSpec codec;
     uint64_t elements = 0;    // of the segment
     uint64_t raw_bytes = 0;   // of what is sent of it, had it been raw, once per receiver
     uint64_t wire_bytes = 0;  // as sent, likewise
@@ -31,7 +32,7 @@ std::shared_ptr<PlanTally> make_tally(const Plan& plan, const Layout& layout);
 
 // All that is known of a tensor.
 struct TensorRow {
-  std::string codec;  // of the latest plan
+  CodecSpec codec;  // of the latest plan
   uint64_t calls = 0;
   uint64_t elements = 0;  // of one call
   uint64_t raw_bytes = 0, wire_bytes = 0;
@@ -51,12 +52,16 @@ class Ledger {
   std::map<std::string, CodecBytes> codecs() const;  // by the codecs' names without parameters
 
  private:
+  void close_accounts();
   static void add(const PlanTally& tally, std::map<uint32_t, TensorRow>* rows);
-  static void add(const PlanTally& tally, std::map<std::string, CodecBytes>* codecs);
+  static void add(const PlanTally& tally, std::map<CodecKind, CodecBytes>* codecs);
 
-  std::vector<std::shared_ptr<PlanTally>> tallies_;  // of plans in use
+  static constexpr size_t kFewTallies = 256;
+
+  std::vector<std::shared_ptr<PlanTally>> tallies_;  // of plans in use, and some of others
+  size_t many_ = kFewTallies;                        // tallies that are worth a look for those
   std::map<uint32_t, TensorRow> past_;               // of plans that the cache has dropped; all notes
-  std::map<std::string, CodecBytes> past_codecs_;
+  std::map<CodecKind, CodecBytes> past_codecs_;
 };
 
 }  // namespace cgx

@@ -1,6 +1,8 @@
 // See metrics_file.h. The state is made at the first communicator and never destroyed.
 #include "comm/metrics_file.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -25,6 +27,7 @@ struct Watched {
   std::string path;
   int64_t every_ns = 0;
   bool warned = false;
+  pid_t process = 0;  // that the communicators are of: not a child that was forked later
 
   std::atomic<bool> has_file{false};  // read without the mutex
   std::atomic<int64_t> due_ns{0};
@@ -58,6 +61,7 @@ void write(Watched& w) {
 // Communicators that nobody destroyed. An application's sink may be gone by now, and is left alone.
 void at_exit() {
   Watched& w = watched();
+  if (w.process != getpid()) return;
   const std::lock_guard lock(w.mutex);
   if (w.live.empty()) return;
   if (w.has_file) write(w);
@@ -73,6 +77,7 @@ void watch(const Observer* observer) {
   static const bool once = [] { return std::atexit(at_exit) == 0; }();
   static_cast<void>(once);
   w.live.push_back(observer);
+  w.process = getpid();
   const std::string pattern = config::metrics_file();
   if (w.has_file || pattern.empty()) return;
   const Result<uint32_t> seconds = config::metrics_seconds();

@@ -39,28 +39,26 @@ void Observer::tell_summary() const {
   }
 }
 
-void Observer::observe(uint32_t every) {
-  const std::lock_guard lock(mutex_);
-  every_ = every;
-}
+void Observer::observe(uint32_t every) { every_.store(every, std::memory_order_relaxed); }
 
+// Only this thread counts calls, so the tally can be read without the lock.
 RunNotes* Observer::notes(const CachedPlan& plan) {
-  const std::lock_guard lock(mutex_);
-  noting_ = every_ > 0;
+  const uint32_t every = every_.load(std::memory_order_relaxed);
+  noting_ = every > 0;
   if (!noting_) return nullptr;
-  notes_.errors = plan.tally->calls % every_ == 0;
+  notes_.errors = plan.tally->calls % every == 0;
   notes_.segments.assign(plan.layout.segments().size(), {});
   return &notes_;
 }
 
 void Observer::ended(const Ended& c) {
   if (trace_ != nullptr) trace_collective(c);
-  const double seconds = 1e-9 * static_cast<double>(c.end_ns - c.begin_ns);
+  const double seconds = 1e-9 * static_cast<double>(c.run->end_ns - c.run->begin_ns);
   {
     const std::lock_guard lock(mutex_);
     CommunicatorStats one;
     one.run = *c.run;
-    last_end_ns_ = c.end_ns;
+    if (c.run->end_ns != 0) last_end_ns_ = c.run->end_ns;
     if (c.status->ok()) {
       one.collectives = 1;
       one.accounting = c.plan->accounting;
@@ -92,7 +90,7 @@ void Observer::trace_collective(const Ended& c) const {
   span.name = "allreduce";
   span.is_collective = true;
   span.begin_ns = c.begin_ns;
-  span.end_ns = c.end_ns;
+  span.end_ns = trace_now_ns();
   span.operation = c.operation;
   span.rank = settings_.rank;
   span.bytes = c.run->wire_bytes;

@@ -1,7 +1,8 @@
 // What can be seen of a communicator from outside: totals, the ledger by tensor, times, trace, metrics, the
-// summary at its end. Off, all of it together costs a collective two readings of the clock and one lock.
+// summary at its end. Off, all of it together costs a collective one lock.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -45,8 +46,7 @@ class Observer {
     const RunStats* run = nullptr;
     const Status* status = nullptr;
     uint64_t operation = 0;
-    int64_t begin_ns = 0;  // trace_now_ns()
-    int64_t end_ns = 0;
+    int64_t begin_ns = 0;  // of all of it, where there is a trace; else what the run timed is as good
     uint64_t not_sum = 0;  // elements whose codec was left out, as sums alone are compressed
   };
   void ended(const Ended& collective);
@@ -67,8 +67,9 @@ class Observer {
   RunNotes notes_;
   bool noting_ = false;  // the collective that runs
 
+  std::atomic<uint32_t> every_;
+
   mutable std::mutex mutex_;  // of the rest
-  uint32_t every_;
   Ledger ledger_;
   CommunicatorStats stats_;
   Histogram times_;

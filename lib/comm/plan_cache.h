@@ -30,7 +30,7 @@ struct CachedPlan {
 class PlanCache {
  public:
   // Plans kept; the one used longest ago goes first.
-  static constexpr size_t kCapacity = 64;
+  static constexpr size_t kCapacity = 256;
 
   struct Config {
     const Algorithm* algorithm = nullptr;  // null: by cost

@@ -33,7 +33,7 @@ std::string table_text(const std::map<uint32_t, TensorRow>& rows,
     const double ratio =
         row.wire_bytes == 0 ? 1.0 : static_cast<double>(row.raw_bytes) / static_cast<double>(row.wire_bytes);
     table.push_back({{"tensor", tensor},
-                     {"codec", row.codec},
+                     {"codec", to_string(row.codec)},
                      {"calls", row.calls},
                      {"elements", row.elements},
                      {"raw_bytes", row.raw_bytes},

@@ -56,6 +56,10 @@ class Runner {
   Status corrupt(const Step& step, const Status& problem) const;
 
   void trace(const char* name, const Step& step, int64_t begin_ns, int64_t end_ns) const;
+  // The end of the span before, where nothing that takes time came between: a clock is not free.
+  int64_t begin_of_span() const {
+    return span_just_ended_ && args_.trace == nullptr ? stats_.end_ns : trace_now_ns();
+  }
   // For who asked (args.notes): a piece's share of what its step took, and what its encoding lost.
   class PieceNote;
   void note_wait(const Step& step, double seconds);
@@ -66,22 +70,27 @@ class Runner {
   Arena arena_;
   Workspace& work_;
   RunStats& stats_;
+  bool span_just_ended_ = false;
 };
 
 class Runner::Span {
  public:
-  Span(const Runner& runner, const char* name, const Step& step, double* total)
-      : runner_(runner), name_(name), step_(step), total_(total), begin_ns_(trace_now_ns()) {}
+  Span(Runner& runner, const char* name, const Step& step, double* total)
+      : runner_(runner), name_(name), step_(step), total_(total), begin_ns_(runner.begin_of_span()) {}
   Span(const Span&) = delete;
   Span& operator=(const Span&) = delete;
   ~Span() {
     const int64_t end_ns = trace_now_ns();
     if (total_ != nullptr) *total_ += 1e-9 * static_cast<double>(end_ns - begin_ns_);
     if (runner_.args_.trace != nullptr) runner_.trace(name_, step_, begin_ns_, end_ns);
+    if (total_ == nullptr) return;  // maybe on another thread
+    if (runner_.stats_.begin_ns == 0) runner_.stats_.begin_ns = begin_ns_;
+    runner_.stats_.end_ns = end_ns;
+    runner_.span_just_ended_ = true;
   }
 
  private:
-  const Runner& runner_;
+  Runner& runner_;
   const char* name_;
   const Step& step_;
   double* total_;
@@ -104,16 +113,15 @@ void Runner::trace(const char* name, const Step& step, int64_t begin_ns, int64_t
 
 class Runner::PieceNote {
  public:
-  PieceNote(const Runner& runner, const Step& step, size_t segment) : runner_(runner), step_(step) {
-    if (runner.args_.notes == nullptr) return;
-    into_ = &runner.args_.notes->segments[segment];
-    before_ = runner.stats_;
-    begin_ns_ = trace_now_ns();
-  }
+  PieceNote(const Runner& runner, const Step& step, size_t segment)
+      : runner_(runner),
+        step_(step),
+        into_(&runner.args_.notes->segments[segment]),
+        before_(runner.stats_),
+        begin_ns_(trace_now_ns()) {}
   PieceNote(const PieceNote&) = delete;
   PieceNote& operator=(const PieceNote&) = delete;
   ~PieceNote() {
-    if (into_ == nullptr) return;
     const double seconds = 1e-9 * static_cast<double>(trace_now_ns() - begin_ns_);
     const RunStats& now = runner_.stats_;
     SegmentNotes one;
@@ -129,9 +137,9 @@ class Runner::PieceNote {
  private:
   const Runner& runner_;
   const Step& step_;
-  SegmentNotes* into_ = nullptr;
-  RunStats before_;
-  int64_t begin_ns_ = 0;
+  SegmentNotes* into_;
+  const RunStats before_;
+  const int64_t begin_ns_;
 };
 
 // A wait belongs to the tensors of its message, by their elements.
@@ -269,6 +277,7 @@ Status Runner::send(const Step& step) {
   stats_.raw_bytes += (message.end - message.begin) * arena_.element_bytes * step.peers.size();
   stats_.wire_bytes += message.bytes * step.peers.size();
   if (args_.transport->is_shared()) stream_fence();
+  span_just_ended_ = false;
   std::optional<Span> span;  // beside the trace nobody asks how long it takes
   if (args_.trace != nullptr) span.emplace(*this, "send", step, nullptr);
   return args_.transport->send(work_.messages[step.message], message.bytes, step.peers);
@@ -324,7 +333,8 @@ Status Runner::each_part(const Step& step, Work work) {
   if (uses(step, Level::kInner)) args_.plan->inner.pieces(step.begin, step.end, &work_.inner_pieces);
   for (size_t i = 0; i < work_.pieces.size(); ++i) {
     const Part part = part_of(step, i);
-    const PieceNote note(*this, step, work_.pieces[i].segment);
+    std::optional<PieceNote> note;
+    if (args_.notes != nullptr) note.emplace(*this, step, work_.pieces[i].segment);
     if (Status problem = split(part, work); !problem.ok()) {
       Status told = corrupt(step, problem);
       args_.transport->abort(told);

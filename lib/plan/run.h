@@ -36,6 +36,7 @@ struct RunStats {
   uint64_t raw_bytes = 0;   // of sent messages, had they been raw
   uint64_t wire_bytes = 0;  // of sent messages, once per receiver
   double encode_seconds = 0, decode_seconds = 0, wait_seconds = 0;
+  int64_t begin_ns = 0, end_ns = 0;  // of the first and of the last thing that was timed; of one run only
 };
 
 // Kept between runs, so that none allocates.
