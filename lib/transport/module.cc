@@ -64,8 +64,9 @@ Result<void*> load() {
 
 Result<std::unique_ptr<Transport>> open_gloo(const TransportConfig& config) {
   if (!config.secret.empty()) {
-    return error(Code::kUnsupported,
-                 "gloo transport: Gloo's connections cannot prove the secret: use tcp, or do without a secret");
+    return error(
+        Code::kUnsupported,
+        "gloo transport: Gloo's connections cannot prove the secret: use tcp, or do without a secret");
   }
   CGX_ASSIGN_OR_RETURN(void* module, load());
   auto* abi = reinterpret_cast<ModuleAbiFn*>(::dlsym(module, "cgx_module_abi"));
