@@ -1,6 +1,7 @@
 // See agreement.h. A card is a JSON object, so that another version can at least say which one it is.
 #include "comm/agreement.h"
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -11,6 +12,53 @@ namespace cgx {
 namespace {
 
 std::string card_key(const std::string& job, int rank) { return fmt::format("{}/card/{}", job, rank); }
+
+// The fields of one flat object. Not a tree of JSON values: those allocate in their destructors, which ends
+// the process where memory is short.
+class CardReader final : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  bool take(const char* field, uint64_t* value) {
+    const auto found = numbers_.find(field);
+    if (found != numbers_.end()) *value = found->second;
+    return found != numbers_.end();
+  }
+  bool take(const char* field, std::string* value) {
+    const auto found = texts_.find(field);
+    if (found != texts_.end()) *value = found->second;
+    return found != texts_.end();
+  }
+
+  bool key(string_t& name) override {
+    key_ = name;
+    return true;
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    numbers_[key_] = value;
+    return true;
+  }
+  bool string(string_t& value) override {
+    texts_[key_] = value;
+    return true;
+  }
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override { return depth_++ == 0; }  // deeper is no card
+  bool end_object() override { return true; }
+  bool start_array(std::size_t) override { return false; }
+  bool end_array() override { return false; }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override {
+    return false;
+  }
+
+ private:
+  int depth_ = 0;
+  std::string key_;
+  std::map<std::string, uint64_t> numbers_;
+  std::map<std::string, std::string> texts_;
+};
 
 template <typename T>
 Status compare_field(const char* field, const T& theirs, const T& own, int their_rank, int own_rank) {
@@ -35,6 +83,12 @@ Status compare_cards(const Card& theirs, int their_rank, const Card& own, int ow
   return compare_field("inner_codec", theirs.inner_codec, own.inner_codec, their_rank, own_rank);
 }
 
+// Without what would need escapes: no spec of a codec has such.
+std::string in_json(std::string text) {
+  std::erase_if(text, [](char c) { return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20; });
+  return text;
+}
+
 Status missing(Store* store, const Agreement& agreement, int size) {
   std::vector<int> ranks;
   for (int r = 0; r < size; ++r) {
@@ -52,45 +106,35 @@ Status missing(Store* store, const Agreement& agreement, int size) {
 
 }  // namespace
 
-std::string to_text(const Card& card) {
-  return nlohmann::json{{"cgx", card.version},
-                        {"size", card.size},
-                        {"transport", card.transport},
-                        {"algorithm", card.algorithm},
-                        {"seed", card.seed},
-                        {"slice_bytes", card.slice_bytes},
-                        {"tune", card.tune ? 1 : 0},
-                        {"policy", card.policy},
-                        {"members", card.members},
-                        {"heir", card.heir},
-                        {"inner_codec", card.inner_codec}}
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+// What is put in are names that were checked, addresses and numbers, which JSON does not escape, and one
+// text.
+std::string to_text(const Card& c) {
+  return fmt::format(
+      R"({{"cgx":{},"size":{},"transport":"{}","algorithm":"{}","seed":{},"slice_bytes":{},"tune":{},"policy":{},)"
+      R"("members":"{}","heir":"{}","inner_codec":"{}"}})",
+      c.version, c.size, c.transport, c.algorithm, c.seed, c.slice_bytes, c.tune ? 1 : 0, c.policy, c.members,
+      c.heir, in_json(c.inner_codec));
 }
 
 Result<Card> parse_card(const std::string& text, int rank) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  CardReader reader;
+  const bool is_json = nlohmann::json::sax_parse(text, &reader);
   Card card;
-  const auto number = [&json](const char* field, auto& value) {
-    const bool there = json.is_object() && json.contains(field) && json[field].is_number_integer();
-    if (there) value = json[field].get<std::decay_t<decltype(value)>>();
-    return there;
-  };
-  const auto string = [&json](const char* field, std::string& value) {
-    const bool there = json.is_object() && json.contains(field) && json[field].is_string();
-    if (there) value = json[field].get<std::string>();
-    return there;
-  };
-  int tune = 0;
-  if (number("cgx", card.version) && number("size", card.size) && string("transport", card.transport) &&
-      string("algorithm", card.algorithm) && number("seed", card.seed) &&
-      number("slice_bytes", card.slice_bytes) && number("tune", tune) && number("policy", card.policy) &&
-      string("members", card.members) && string("heir", card.heir) &&
-      string("inner_codec", card.inner_codec)) {
-    card.tune = tune != 0;
-    return card;
+  uint64_t version = 0, size = 0, tune = 0;
+  const bool whole = is_json && reader.take("cgx", &version) && reader.take("size", &size) &&
+                     reader.take("transport", &card.transport) && reader.take("algorithm", &card.algorithm) &&
+                     reader.take("seed", &card.seed) && reader.take("slice_bytes", &card.slice_bytes) &&
+                     reader.take("tune", &tune) && reader.take("policy", &card.policy) &&
+                     reader.take("members", &card.members) && reader.take("heir", &card.heir) &&
+                     reader.take("inner_codec", &card.inner_codec);
+  if (!whole) {
+    return error(Code::kMismatch, "rank {} left a card that this version of cgx cannot read: \"{:.80}\"",
+                 rank, text);
   }
-  return error(Code::kMismatch, "rank {} left a card that this version of cgx cannot read: \"{:.80}\"", rank,
-               text);
+  card.version = static_cast<int>(version);
+  card.size = static_cast<int>(size);
+  card.tune = tune != 0;
+  return card;
 }
 
 Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement, const Card& own) {

@@ -211,7 +211,9 @@ cgx_status cgx_comm_create(const cgx_config* config, cgx_comm** comm) {
 }
 
 void cgx_comm_destroy(cgx_comm* comm) {
-  if (remove_handle(comm, HandleKind::kComm)) delete comm;
+  if (!remove_handle(comm, HandleKind::kComm)) return;
+  if (comm->communicator->require_own_process().ok())
+    delete comm;  // else its memory goes with this forked process
 }
 
 cgx_status cgx_comm_abort(cgx_comm* comm, const char* reason) {

@@ -2,6 +2,8 @@
 // of the calling thread, and reads structs of older and newer callers.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -25,6 +27,7 @@ struct cgx_codec {
 
 struct cgx_store {
   std::unique_ptr<cgx::Store> store;
+  pid_t pid = ::getpid();
 };
 
 struct cgx_comm {

@@ -62,7 +62,8 @@ class CallbackStore final : public cgx::Store {
 };
 
 void hand_over(std::unique_ptr<cgx::Store> made, cgx_store** store) {
-  auto handle = std::make_unique<cgx_store>(cgx_store{std::move(made)});
+  auto handle = std::make_unique<cgx_store>();
+  handle->store = std::move(made);
   add_handle(handle.get(), HandleKind::kStore);
   *store = handle.release();
 }
@@ -114,5 +115,7 @@ cgx_status cgx_store_create_tcp_secret(const char* host, int port, int rank, int
 }
 
 void cgx_store_destroy(cgx_store* store) {
-  if (remove_handle(store, HandleKind::kStore)) delete store;
+  if (!remove_handle(store, HandleKind::kStore)) return;
+  if (store->pid == ::getpid())
+    delete store;  // a forked process has no thread to stop, and others' connections
 }

@@ -1,7 +1,10 @@
 // See communicator.h. The path of a collective: check, find the plan, say hello, run, commit.
 #include "comm/communicator.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <new>
 #include <thread>
 
 #include "base/log.h"
@@ -163,6 +166,7 @@ Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm
       parallel_(make_parallel(config_.threads, ranks_here(*transport_))),
       seed_(config_.seed),
       lineage_(std::move(lineage)),
+      pid_(::getpid()),
       worker_(std::make_unique<Worker>()) {
   lineage_.is_gone = [this](int rank) { return transport_->gone(rank); };
 }
@@ -178,6 +182,15 @@ Communicator::~Communicator() {
   }
 }
 
+Status Communicator::require_own_process() const {
+  if (::getpid() == pid_) return Status();
+  return error(Code::kInvalidArgument,
+               "this communicator belongs to process {}, of which this one ({}) is a fork: threads and "
+               "connections did "
+               "not come along. Make one of its own here",
+               pid_, ::getpid());
+}
+
 Status Communicator::failure() const {
   const std::lock_guard lock(mutex_);
   if (failure_.ok()) return Status();
@@ -186,6 +199,7 @@ Status Communicator::failure() const {
 }
 
 Status Communicator::check(const AllreduceCall& call) const {
+  CGX_RETURN_IF_ERROR(require_own_process());
   CGX_RETURN_IF_ERROR(failure());
   if (call.timeout_ms < 0) {
     return error(Code::kInvalidArgument, "timeout_ms must be positive (0: the communicator's), not {}",
@@ -219,12 +233,13 @@ Status Communicator::allreduce(AllreduceCall call) {
 Result<std::shared_ptr<Work>> Communicator::allreduce_async(AllreduceCall call, Work::Done done) {
   CGX_RETURN_IF_ERROR(check(call));
   auto work = std::make_shared<Work>(std::move(done));
-  ++unfinished_;
-  Status queued = worker_->push([this, work, call = std::move(call)] {
-    const Status status = execute(call);
+  std::function<void()> task = [this, work, call = std::move(call)] {
+    Status status = execute(call);
     --unfinished_;  // before anybody hears of the end, and may ask for residuals
-    work->finish(status);
-  });
+    work->finish(std::move(status));
+  };
+  ++unfinished_;
+  Status queued = worker_->push(std::move(task));
   if (!queued.ok()) {
     --unfinished_;
     return queued;
@@ -249,9 +264,19 @@ Status Communicator::execute(const AllreduceCall& call) {
   const CachedPlan* plan = nullptr;
   const uint64_t operation = operation_;
   const int64_t begin_ns = observer_->trace() != nullptr ? trace_now_ns() : 0;
-  Status status = find_and_execute(call, &run_stats, &plan);
+  Status status;
+  try {
+    status = find_and_execute(call, &run_stats, &plan);
+  } catch (const std::bad_alloc&) {
+    status = Status(Code::kResource, "out of memory");
+  }
+  // The peers wait for this rank and must hear that it cannot come.
+  if (status.code() == Code::kResource && failure().ok()) status = fail(std::move(status));
   const uint64_t not_sum = call.spared == Spared::kNotSum ? call.spared_elements : 0;
-  observer_->ended({plan, &run_stats, &status, operation, begin_ns, not_sum});
+  try {
+    observer_->ended({plan, &run_stats, &status, operation, begin_ns, not_sum});
+  } catch (const std::bad_alloc&) {  // a line of figures less
+  }
   return status;
 }
 
@@ -309,6 +334,7 @@ Status Communicator::measure_profile(uint64_t why, const std::string& words, int
 }
 
 Status Communicator::tune() {
+  CGX_RETURN_IF_ERROR(require_own_process());
   CGX_RETURN_IF_ERROR(failure());
   CGX_RETURN_IF_ERROR(require_idle("the policy cannot be measured"));
   return measure_profile(0, "the policy, as cgx_comm_tune asks", config_.timeout_ms, /*for_all=*/true);
@@ -382,6 +408,7 @@ Status Communicator::fail(Status status) {
 }
 
 void Communicator::abort(const std::string& reason) {
+  if (::getpid() != pid_) return;
   Status status = error(Code::kAborted, "rank {} aborted the communicator: {}", config_.rank, reason);
   {
     const std::lock_guard lock(mutex_);

@@ -100,6 +100,9 @@ class Communicator {
   // The policy as JSON; "" as long as nothing was measured. Not while work is outstanding.
   Result<std::string> policy() const;
 
+  // kInvalidArgument in a fork of the process that made this communicator, which must not even destroy it:
+  // that would speak on connections that its parent uses.
+  Status require_own_process() const;
   int rank() const { return config_.rank; }
   int size() const { return config_.size; }
   const char* transport_name() const { return transport_->name(); }
@@ -160,6 +163,7 @@ class Communicator {
   SurvivorStore survivor_store_;
   bool was_shrunk_ = false;
   bool told_not_float_ = false, told_not_sum_ = false;
+  const int pid_;  // of the process that made it
 
   std::unique_ptr<Observer> observer_;  // set by create()
 

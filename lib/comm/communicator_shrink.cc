@@ -13,6 +13,7 @@ namespace cgx {
 
 Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
   if (timeout_ms <= 0) timeout_ms = config_.timeout_ms;
+  CGX_RETURN_IF_ERROR(require_own_process());
   if (worker_->here()) {
     return error(Code::kInvalidArgument, "a completion callback cannot shrink its own communicator");
   }

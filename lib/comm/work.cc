@@ -23,14 +23,14 @@ Status Work::status() const {
   return status_;
 }
 
-void Work::finish(const Status& status) {
+void Work::finish(Status status) {
   {
     const std::lock_guard lock(mutex_);
-    status_ = status;
+    status_ = std::move(status);  // no copy: memory may be what has failed
     done_ = true;
     ended_.notify_all();
   }
-  if (call_done_) call_done_(status);
+  if (call_done_) call_done_(status_);  // nobody changes it any more
 }
 
 }  // namespace cgx

@@ -24,7 +24,7 @@ class Work {
   Status status() const;
 
   // Ends it: first waiters see it, then the callback is called. Once.
-  void finish(const Status& status);
+  void finish(Status status);
 
  private:
   mutable std::mutex mutex_;

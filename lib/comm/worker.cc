@@ -1,6 +1,7 @@
 // See worker.h.
 #include "comm/worker.h"
 
+#include <new>
 #include <system_error>
 
 #include "base/deadline.h"
@@ -25,7 +26,11 @@ Status Worker::push(std::function<void()> task) {
       return error(Code::kResource, "cannot start the communicator's thread: {}", e.what());
     }
   }
-  tasks_.push_back(std::move(task));
+  try {
+    tasks_.push_back(std::move(task));
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kResource, "out of memory");
+  }
   pushed_.notify_all();
   return Status();
 }

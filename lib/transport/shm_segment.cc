@@ -14,7 +14,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <new>
+#include <string_view>
 #include <utility>
 
 #include "transport/shm_door.h"
@@ -245,23 +247,23 @@ bool PeerSegment::alive() const {
 }
 
 void remove_stale_segments(const std::string& directory) {
-  DIR* entries = opendir(directory.c_str());
+  const auto close_it = [](DIR* d) { closedir(d); };
+  const std::unique_ptr<DIR, decltype(close_it)> entries(opendir(directory.c_str()), close_it);
   if (entries == nullptr) return;
-  while (const dirent* entry = readdir(entries)) {
-    const std::string name = entry->d_name;
+  while (const dirent* entry = readdir(entries.get())) {
+    const std::string_view name = entry->d_name;
     if (name.rfind(kPrefix, 0) != 0) continue;
-    remove_stale_door(dirfd(entries), name);
-    const int fd = openat(dirfd(entries), name.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    remove_stale_door(dirfd(entries.get()), entry->d_name);
+    const int fd = openat(dirfd(entries.get()), entry->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) continue;
     struct stat status = {};
     uint64_t magic = 0;
     const bool ours = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == geteuid() &&
                       pread(fd, &magic, sizeof magic, kShmPage) == static_cast<ssize_t>(sizeof magic) &&
                       magic == kShmMagic;
-    if (ours && !is_locked(fd)) unlinkat(dirfd(entries), name.c_str(), 0);
+    if (ours && !is_locked(fd)) unlinkat(dirfd(entries.get()), entry->d_name, 0);
     close(fd);
   }
-  closedir(entries);
 }
 
 }  // namespace cgx

@@ -49,6 +49,12 @@ Status write_all(int fd, const std::string& value) {
   return {};
 }
 
+// A descriptor that is closed however its scope is left.
+struct Closing {
+  int fd;
+  ~Closing() { ::close(fd); }
+};
+
 class FileStore final : public Store {
  public:
   explicit FileStore(std::string directory) : directory_(std::move(directory)) {}
@@ -107,21 +113,16 @@ class FileStore final : public Store {
   }
 
   static Result<std::string> read_all(int fd, const std::string& path) {
+    const Closing kept{fd};
     std::string value;
     char part[4096];
     for (;;) {
       const ssize_t n = ::read(fd, part, sizeof part);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) {
-        Status status = error(Code::kResource, "file store: cannot read {}: {}", path, cause());
-        ::close(fd);
-        return status;
-      }
-      if (n == 0) break;
+      if (n < 0) return error(Code::kResource, "file store: cannot read {}: {}", path, cause());
+      if (n == 0) return value;
       value.append(part, static_cast<size_t>(n));
     }
-    ::close(fd);
-    return value;
   }
 
   std::string directory_;

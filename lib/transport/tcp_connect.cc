@@ -102,6 +102,7 @@ class Connector {
   std::string own_address_;
   uint32_t scope_ = 0;
   TcpSocket listener_;
+  int exhausted_ = 0;  // the errno with which a connection could not be accepted
   std::vector<TcpCard> cards_;
   TcpCard own_card_;
   std::vector<TcpLink> links_;
@@ -249,7 +250,10 @@ void Connector::welcome() {
   // No more than are kept: else whoever comes often enough would keep this rank from all others.
   for (size_t i = 0; i < kMaxGuests; ++i) {
     TcpSocket socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!socket) return;  // none is left, or one that is gone again, or no descriptors: it is asked again
+    if (!socket) {  // none is left, or one that is gone again, or no descriptors: it is asked again
+      if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) exhausted_ = errno;
+      return;
+    }
     if (guests_.size() >= kMaxGuests) guests_.pop_front();
     guests_.emplace_back();
     guests_.back().socket = std::move(socket);
@@ -315,7 +319,8 @@ Status Connector::missing() const {
     reason = fmt::format("; rank {} at {}:{}: {}", visit.peer, card.address, card.port, visit.reason);
   }
   if (reason.empty() && !last_refusal_.empty()) reason = "; " + last_refusal_;
-  return error(Code::kTimeout,
+  if (exhausted_ != 0) reason += "; " + std::system_category().message(exhausted_);
+  return error(exhausted_ != 0 ? Code::kResource : Code::kTimeout,
                "tcp: rank {} at {}:{} has no connection with {} after {} ms{}. CGX_SOCKET_IFNAME names the "
                "interface to use",
                config_.rank, own_address_, own_card_.port, name_ranks(ranks), config_.timeout_ms, reason);
