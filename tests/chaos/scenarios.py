@@ -81,6 +81,8 @@ def killed(trials):
         def once():
             early = trials.random.random() < 0.15
             shape = one_of_each(trials, trial, [2, 3, 4, 5])
+            if early:
+                shape["meet"] = timeout_ms
             with Job(timeout=timeout_ms, **shape) as job:
                 victim = job.ranks[trials.random.randrange(job.size)]
                 if not early:
