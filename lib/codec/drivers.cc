@@ -1,7 +1,8 @@
 // Compiles simd/drivers-inl.h for each instruction set and chooses among them at run time.
 #include "codec/drivers.h"
 
-#ifdef CGX_FUZZ  // the definition and the widest vectors: every path more is half a minute of Clang's sanitizers
+// Fuzzed are the definition and the widest vectors: each path takes Clang's sanitizers half a minute.
+#ifdef CGX_FUZZ
 #define HWY_DISABLED_TARGETS \
   (HWY_SSSE3 | HWY_SSE4 | HWY_AVX2 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #else

@@ -19,8 +19,9 @@ struct TransportConfig {
   std::string interface_name;  // tcp, gloo: as interfaces.h says; empty: CGX_SOCKET_IFNAME, else by address
   int socket_family = 0;       // tcp, gloo: AF_INET or AF_INET6; 0: CGX_SOCKET_FAMILY, else either
   std::string
-      reach_host;       // tcp, gloo: all ranks reach it, its direction tells the address; empty: the store's
-  std::string secret;   // tcp: what connections prove; "": nothing. The store is the caller's to sign (store.h)
+      reach_host;  // tcp, gloo: all ranks reach it, its direction tells the address; empty: the store's
+  std::string
+      secret;  // tcp: what connections prove; "": nothing. The store is the caller's to sign (store.h)
   int tcp_streams = 0;  // tcp: sockets a pair; 0: 1
   std::string shm_directory = "/dev/shm";
   uint64_t shm_pool_bytes = 0;  // message memory of a rank; 0: default_shm_pool_bytes(size)

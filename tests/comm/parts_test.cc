@@ -30,7 +30,8 @@ TEST(PlanCache, TellsLayoutsApartThatDifferInOneField) {
 }
 
 TEST(Agreement, ACardSurvivesItsText) {
-  const Card card{5, 100, "shm", "ring", UINT64_MAX, 4096, true, UINT64_MAX - 1, "0,2,3", "[::1]:1", "natural"};
+  const Card card{5,       100,       "shm",    "ring", UINT64_MAX, 4096, true, UINT64_MAX - 1,
+                  "0,2,3", "[::1]:1", "natural"};
   auto read = parse_card(to_text(card), 3);
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->size, 5);
