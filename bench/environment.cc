@@ -14,8 +14,6 @@
 
 #include "commit.h"
 
-extern char** environ;
-
 namespace cgx::bench {
 namespace {
 
