@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "contender.h"
-#include "helpers.h"
 #include "openmpi.h"
+#include "own_files.h"
 
 namespace cgx::bench {
 namespace {

@@ -13,15 +13,15 @@
 #include <thread>
 
 #include "contender.h"
-#include "helpers.h"
 #include "mpi_module.h"
 #include "openmpi.h"
+#include "own_files.h"
 #include "rank_group.h"
 
 namespace cgx::bench {
 namespace {
 
-std::filesystem::path module_path() { return helper_path("libcgx_bench_mpi.so"); }
+std::filesystem::path module_path() { return own_file("libcgx_bench_mpi.so"); }
 
 // As its name says; "openmpi": sockets where the ranks are told to use them, else Open MPI's shared memory.
 bool over_tcp(const Options& options, const std::string& method) {

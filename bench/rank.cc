@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "helpers.h"
+#include "own_files.h"
 #include "rank_group.h"
 
 namespace cgx::bench {
@@ -133,7 +133,7 @@ std::shared_ptr<GuestLink> RankRun::torch_link(int number) {
   // PyTorch's Gloo listens where this says.
   setenv("GLOO_SOCKET_IFNAME", options_.interface_name.c_str(), 1);
   const std::vector<std::string> words = {options_.python,
-                                          helper_path("torch_guest.py"),
+                                          own_file("torch_guest.py"),
                                           "--socket=" + path,
                                           fmt::format("--rank={}", options_.rank),
                                           fmt::format("--ranks={}", options_.ranks),

@@ -7,7 +7,7 @@
 namespace cgx::bench {
 
 // The path where the file is, or where it would be beside this program.
-std::filesystem::path helper_path(const std::string& name);
+std::filesystem::path own_file(const std::string& name);
 bool in_path(const std::string& program);
 
 }  // namespace cgx::bench

@@ -1,5 +1,5 @@
-// See helpers.h.
-#include "helpers.h"
+// See own_files.h.
+#include "own_files.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -9,9 +9,9 @@
 
 namespace cgx::bench {
 
-std::filesystem::path helper_path(const std::string& name) {
+std::filesystem::path own_file(const std::string& name) {
   const std::filesystem::path own = std::filesystem::read_symlink("/proc/self/exe").parent_path();
-  const std::filesystem::path installed = own / CGX_BENCH_HELPERS / name;
+  std::filesystem::path installed = own / CGX_BENCH_FILES / name;
   if (!std::filesystem::exists(own / name) && std::filesystem::exists(installed)) return installed;
   return own / name;
 }
