@@ -9,15 +9,15 @@ namespace cgx::bench {
 namespace {
 
 struct DTypeRow {
-  cgx_dtype dtype;
   const char* name;
-  uint64_t bytes;
+  cgx_dtype dtype;
+  uint32_t bytes;
   bool integer;
 };
 constexpr DTypeRow kDTypes[] = {
-    {CGX_FLOAT32, "float", 4, false},  {CGX_FLOAT16, "half", 2, false}, {CGX_BFLOAT16, "bfloat16", 2, false},
-    {CGX_FLOAT64, "double", 8, false}, {CGX_INT8, "int8", 1, true},     {CGX_UINT8, "uint8", 1, true},
-    {CGX_INT16, "int16", 2, true},     {CGX_INT32, "int32", 4, true},   {CGX_INT64, "int64", 8, true}};
+    {"float", CGX_FLOAT32, 4, false},  {"half", CGX_FLOAT16, 2, false}, {"bfloat16", CGX_BFLOAT16, 2, false},
+    {"double", CGX_FLOAT64, 8, false}, {"int8", CGX_INT8, 1, true},     {"uint8", CGX_UINT8, 1, true},
+    {"int16", CGX_INT16, 2, true},     {"int32", CGX_INT32, 4, true},   {"int64", CGX_INT64, 8, true}};
 
 struct OpRow {
   cgx_op op;
