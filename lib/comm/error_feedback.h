@@ -5,6 +5,7 @@
 // commit() swaps them, so a failed collective leaves no trace.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -64,8 +65,8 @@ class ErrorFeedback {
     Use use;               // of the collective that wrote the pending buffers last
     bool in_line = false;  // outside of that plan's ranges, pending equals committed
     int committed = 0;     // index of the committed buffer of each pair
-    Buffer contribution[2];
-    Buffer sum[2];
+    std::array<Buffer, 2> contribution;
+    std::array<Buffer, 2> sum;
 
     void fold_sums(Use next);
     void bring_in_line();

@@ -77,7 +77,7 @@ class Agreeing {
   Status come(uint64_t operation) {
     here_[static_cast<size_t>(lineage_.rank)] = operation;
     const std::string key = here_key(lineage_, lineage_.rank);
-    const Status set = store_->set(key, std::to_string(operation));
+    Status set = store_->set(key, std::to_string(operation));
     if (set.ok() || store_->try_get(key).ok()) return Status();  // it was here before, and failed then
     return set;
   }
