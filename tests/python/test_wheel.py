@@ -44,7 +44,7 @@ def _wheel() -> Path:
 
 
 def _environment(**more: str) -> dict[str, str]:
-    dropped = ("CGX_", "LD_", "PYTHON", "OMPI_", "PMI")
+    dropped = ("CGX_", "CXX", "LD_", "PYTHON", "OMPI_", "PMI")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | more
 
 
