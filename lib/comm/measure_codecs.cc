@@ -1,0 +1,181 @@
+// Probes of codecs, and trials of collectives to which the cost model is fitted.
+#include "codec/candidates.h"
+#include "codec/codec.h"
+#include "comm/prober.h"
+#include "plan/algorithm_list.h"
+#include "plan/select.h"
+
+namespace cgx {
+namespace {
+
+constexpr int kRepeats = 3;       // of a codec, hot and cold each; the best counts
+constexpr double kSlowLink = 20;  // ns a byte: on such links codecs are measured on fewer elements
+constexpr uint64_t kElements = 32 << 10, kElementsOnSlowLinks = 8 << 10;
+// Walked through piece by piece, once for elements and once for results: what comes next is in no cache.
+constexpr uint64_t kColdBytes = 16 << 20;
+
+constexpr Trial kCallTrial = {4 << 10, 25, true, 1e6};
+constexpr Trial kHotTrial = {128 << 10, 15, true, 1e6};
+constexpr Trial kColdTrial = {8 << 20, 3, false, 8e6};
+// Where less of a collective's time than this is its codec's, running it says little about the codec.
+constexpr double kCodecShare = 0.3;
+
+Result<Layout> layout_of(const CodecSpec& spec, uint64_t raw_bytes) {
+  return Layout::uniform(DType::kF32, raw_bytes / sizeof(float), spec, 0);
+}
+
+}  // namespace
+
+// Encodes into a message for the next rank, decodes the one of the rank before: the memory, and the caches it
+// is in, are those of a collective.
+Status Prober::codec(const CodecSpec& spec, float* x, uint64_t count, double* encode_ns, double* decode_ns) {
+  const size_t bytes = encoded_bytes(spec, DType::kF32, count);
+  CGX_RETURN_IF_ERROR(t_.post(previous(), bytes));
+  const int to[] = {next()};
+  CGX_ASSIGN_OR_RETURN(const Transport::Lent lent, t_.acquire_for(to, bytes, wait_));
+  uint8_t* out = lent.memory;
+  double start = thread_cpu_ns();
+  const Status encoded = encode(spec, DType::kF32, x, count, {}, {}, out);
+  *encode_ns = std::min(*encode_ns, (thread_cpu_ns() - start) / static_cast<double>(count));
+  Status sent = t_.send(out, bytes, to);
+  t_.release(out);
+  CGX_RETURN_IF_ERROR(encoded);
+  CGX_RETURN_IF_ERROR(std::move(sent));
+  CGX_ASSIGN_OR_RETURN(const uint8_t* in, t_.receive(previous(), bytes, wait_));
+  start = thread_cpu_ns();
+  Status decoded = decode(spec, DType::kF32, in, count, Into::kAdd, x);
+  *decode_ns = std::min(*decode_ns, (thread_cpu_ns() - start) / static_cast<double>(count));
+  t_.release(in);
+  return decoded;
+}
+
+// Uniform over [-1, 1): what codecs cost does not depend on the distribution. Part is repeated, which costs
+// less.
+void Prober::fill_elements() {
+  constexpr size_t kRandom = 1 << 18;
+  elements_.resize(kColdBytes / sizeof(float));
+  results_.resize(elements_.size());
+  uint32_t state = 12345;
+  for (size_t i = 0; i < elements_.size(); ++i) {
+    if (i >= kRandom) {
+      elements_[i] = elements_[i - kRandom];
+      continue;
+    }
+    state = state * 1664525 + 1013904223;
+    elements_[i] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+  }
+}
+
+Status Prober::codecs(Measurement* m) {
+  CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
+  const uint64_t count = agree_on(all).all_byte > kSlowLink ? kElementsOnSlowLinks : kElements;
+  fill_elements();
+  const std::vector<Candidate> list = candidates();
+  for (size_t i = 0; i < list.size(); ++i) {
+    constexpr double kNever = 1e9;
+    double hot_encode = kNever, hot_decode = kNever, cold_encode = kNever, cold_decode = kNever,
+           ignored = kNever;
+    const CodecSpec& spec = list[i].spec;
+    CGX_RETURN_IF_ERROR(codec(spec, elements_.data(), count, &ignored, &ignored));
+    for (int k = 0; k < kRepeats; ++k) {
+      CGX_RETURN_IF_ERROR(codec(spec, elements_.data(), count, &hot_encode, &hot_decode));
+    }
+    for (int k = 0; k < kRepeats; ++k)
+      CGX_RETURN_IF_ERROR(codec(spec, elements_.data() + walk(2 * count), count, &cold_encode, &cold_decode));
+    m->codecs[i] = {picoseconds(hot_encode), picoseconds(hot_decode), picoseconds(cold_encode),
+                    picoseconds(cold_decode)};
+  }
+  return t_.flush(wait_);
+}
+
+uint64_t Prober::walk(uint64_t count) {
+  if (walked_ + count > elements_.size()) walked_ = 0;
+  walked_ += count;
+  return walked_ - count;
+}
+
+Status Prober::run_once(const Layout& layout, const Plan& plan, double* ns) {
+  RunStats stats;
+  RunArgs args;
+  args.plan = &plan;
+  args.layout = &layout;
+  args.transport = &t_;
+  // Each time another place: a gradient was last touched a while ago.
+  const uint64_t place = walk(layout.count());
+  args.x = elements_.data() + place;
+  args.y = results_.data() + place;
+  args.timeout_ms = wait_.timeout_ms;
+  args.workspace = &workspace_;
+  args.stats = &stats;
+  const ProbeClock::time_point start = ProbeClock::now();
+  CGX_RETURN_IF_ERROR(run(args));
+  *ns = ns_since(start);
+  return {};
+}
+
+// The (lower) median.
+Status Prober::run_trial(const Layout& layout, const char* algorithm, const Trial& trial, double* ns) {
+  const Plan plan = find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes});
+  if (trial.warm) CGX_RETURN_IF_ERROR(run_once(layout, plan, ns));
+  std::vector<double> times(static_cast<size_t>(trial.repeats));
+  for (double& time : times) CGX_RETURN_IF_ERROR(run_once(layout, plan, &time));
+  const auto median = times.begin() + (trial.repeats - 1) / 2;
+  std::nth_element(times.begin(), median, times.end());
+  *ns = *median;
+  return {};
+}
+
+// What a small collective takes beyond what the model knows of: in any case, and for each time that ranks
+// wait for each other (allgather does so once, scatter_gather twice).
+Status Prober::fit_call(Measurement* m) {
+  CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
+  const Profile profile = agree_on(all);
+  CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kCallTrial.raw_bytes));
+  const Load load = load_of(layout, profile, kDefaultSliceBytes);
+  double once = 0, twice = 0;
+  CGX_RETURN_IF_ERROR(run_trial(layout, "allgather", kCallTrial, &once));
+  CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", kCallTrial, &twice));
+  once -= allgather_ns(load, profile);
+  twice -= scatter_gather_ns(load, profile);
+  const double wait = std::max(0.0, twice - once);
+  m->latency += picoseconds(wait);
+  m->call = picoseconds(once - wait);
+  return {};
+}
+
+// T is linear in the codec's cost where that outweighs the link's: the factor that makes it the measured one
+// is (measured - base) / (predicted - base).
+Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
+  CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
+  const Profile profile = agree_on(all);
+  const bool hot = trial.raw_bytes == kHotTrial.raw_bytes;
+  const std::vector<Candidate> list = candidates();
+  for (size_t i = 0; i < list.size(); ++i) {
+    CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of(list[i].spec, trial.raw_bytes));
+    Load load = load_of(layout, profile, kDefaultSliceBytes);
+    const double predicted = scatter_gather_ns(load, profile);
+    load.encode_ns = load.decode_ns = 0;
+    const double base = scatter_gather_ns(load, profile);
+    if (predicted > trial.longest_ns || predicted - base < kCodecShare * predicted) continue;
+    double ns = 0;
+    Trial now = trial;
+    now.warm = trial.warm || i == 0;  // the first of all touches memory that nobody has touched
+    CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", now, &ns));
+    const double factor = std::clamp((ns - base) / (predicted - base), 0.25, 8.0);
+    const auto scale = [factor](uint64_t& ps) {
+      ps = static_cast<uint64_t>(static_cast<double>(ps) * factor);
+    };
+    Measurement::Codec& codec = m->codecs[i];
+    scale(hot ? codec.encode_hot : codec.encode_cold);
+    scale(hot ? codec.decode_hot : codec.decode_cold);
+  }
+  return {};
+}
+
+Status Prober::fit(Measurement* m) {
+  CGX_RETURN_IF_ERROR(fit_call(m));
+  CGX_RETURN_IF_ERROR(fit_codecs(kHotTrial, m));
+  return fit_codecs(kColdTrial, m);
+}
+
+}  // namespace cgx
