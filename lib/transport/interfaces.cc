@@ -100,9 +100,9 @@ std::string describe(const std::vector<InterfaceAddress>& all) {
   for (const std::string& name : names) {
     std::string addresses;
     for (const InterfaceAddress& one : all) {
-      if (one.name == name) addresses += (addresses.empty() ? "" : ", ") + one.address;
+      if (one.name == name) addresses += fmt::format("{}{}", addresses.empty() ? "" : ", ", one.address);
     }
-    text += (text.empty() ? "" : ", ") + name + " (" + addresses + ")";
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", name, addresses);
   }
   return text.empty() ? "none" : text;
 }
