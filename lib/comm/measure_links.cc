@@ -1,4 +1,5 @@
-// Probes of links: latencies of all pairs, small messages in a row, and bandwidth, alone and with all sending.
+// Probes of links: latencies of all pairs, small messages in a row, and bandwidth, alone and with all
+// sending.
 #include <cstring>
 
 #include "comm/prober.h"
