@@ -25,7 +25,7 @@ def load_netns():
 def network(ranks, rate=None):
     netns = load_netns()
     try:
-        with netns.Network(ranks, rate, None) as made:
+        with netns.Network(ranks, 1, rate, None) as made:
             yield made
     except netns.Skip as reason:
         raise Skip(str(reason)) from None
