@@ -65,6 +65,11 @@ std::vector<int> PlanBuilder::others() const {
 
 Plan PlanBuilder::take() {
   name_phases(&plan_);
+  plan_.first_send.assign(plan_.messages.size(), kNoStep);
+  for (size_t i = plan_.steps.size(); i-- > 0;) {
+    const Step& step = plan_.steps[i];
+    if (step.op == Step::Op::kSend) plan_.first_send[step.message] = static_cast<uint32_t>(i);
+  }
   return std::move(plan_);
 }
 

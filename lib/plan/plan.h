@@ -22,6 +22,7 @@
 namespace cgx {
 
 inline constexpr uint32_t kNoMessage = UINT32_MAX;
+inline constexpr uint32_t kNoStep = UINT32_MAX;
 inline constexpr uint32_t kOwnInput = UINT32_MAX - 1;  // in Step::inputs: this rank's x (+ residual)
 
 enum class Level : uint8_t {
@@ -60,7 +61,8 @@ struct Step {
 struct Plan {
   std::vector<Message> messages;
   std::vector<Step> steps;
-  std::vector<const char*> phases;  // a word a step, for errors (phases.h)
+  std::vector<const char*> phases;   // a word a step, for errors (phases.h)
+  std::vector<uint32_t> first_send;  // of each message: the step that first sends it, or kNoStep
   Layout inner;  // of the messages with Level::kInner: the tensor's, with other codecs; empty without any
 
   const Layout& layout(Level level, const Layout& main) const { return level == Level::kMain ? main : inner; }

@@ -18,7 +18,7 @@ constexpr uint64_t kPerThread = 16384;
 
 class Runner {
  public:
-  // Adds the time it lives to a total (null: none), and shows it in the trace.
+  // Adds the time it lives to one of the totals (null: to none), and shows it in the trace.
   class Span;
 
   explicit Runner(const RunArgs& args)
@@ -75,13 +75,14 @@ class Runner {
 
 class Runner::Span {
  public:
-  Span(Runner& runner, const char* name, const Step& step, double* total)
+  using Total = double RunStats::*;
+  Span(Runner& runner, const char* name, const Step& step, Total total)
       : runner_(runner), name_(name), step_(step), total_(total), begin_ns_(runner.begin_of_span()) {}
   Span(const Span&) = delete;
   Span& operator=(const Span&) = delete;
   ~Span() {
     const int64_t end_ns = trace_now_ns();
-    if (total_ != nullptr) *total_ += 1e-9 * static_cast<double>(end_ns - begin_ns_);
+    if (total_ != nullptr) runner_.stats_.*total_ += 1e-9 * static_cast<double>(end_ns - begin_ns_);
     if (runner_.args_.trace != nullptr) runner_.trace(name_, step_, begin_ns_, end_ns);
     if (total_ == nullptr) return;  // maybe on another thread
     if (runner_.stats_.begin_ns == 0) runner_.stats_.begin_ns = begin_ns_;
@@ -93,7 +94,7 @@ class Runner::Span {
   Runner& runner_;
   const char* name_;
   const Step& step_;
-  double* total_;
+  const Total total_;
   const int64_t begin_ns_;
 };
 
@@ -168,6 +169,7 @@ Status Runner::note_errors(const Step& step) {
 
 Status Runner::check() const {
   CGX_CHECK(args_.plan->phases.size() == args_.plan->steps.size());
+  CGX_CHECK(args_.plan->first_send.size() == args_.plan->messages.size());
   CGX_CHECK(args_.residuals.empty() || args_.residuals.size() == layout_.segments().size());
   const bool is_integer = !is_encodable(arena_.dtype) && arena_.dtype != DType::kF64;
   if (is_integer && args_.scale != 1) {
@@ -190,7 +192,7 @@ Status Runner::run() {
   work_.messages.assign(args_.plan->messages.size(), nullptr);
   for (const Step& step : args_.plan->steps) CGX_RETURN_IF_ERROR(execute(step));
   stream_fence();
-  const Span span(*this, "flush", Step{}, &stats_.wait_seconds);
+  const Span span(*this, "flush", Step{}, &RunStats::wait_seconds);
   return args_.transport->flush({args_.timeout_ms, "flush"});
 }
 
@@ -227,43 +229,38 @@ Status Runner::execute(const Step& step) {
 Status Runner::encode(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
   {
-    const Span span(*this, "encode", step, &stats_.encode_seconds);
+    const Span span(*this, "encode", step, &RunStats::encode_seconds);
     CGX_RETURN_IF_ERROR(each_part(step, &PartWork::encode));
   }
   return args_.notes != nullptr && args_.notes->errors ? note_errors(step) : Status();
 }
 
 Status Runner::decode(const Step& step) {
-  const Span span(*this, "decode", step, &stats_.decode_seconds);
+  const Span span(*this, "decode", step, &RunStats::decode_seconds);
   return each_part(step, &PartWork::decode);
 }
 
 // Encoding is timed where it is done, a tile at a time; all else is summing.
 Status Runner::reduce(const Step& step) {
-  double seconds = 0;
-  const double encoding_before = stats_.encode_seconds;
+  const RunStats before = stats_;
   Status status;
   {
-    const Span span(*this, "reduce", step, &seconds);
+    const Span span(*this, "reduce", step, &RunStats::decode_seconds);
     status = each_part(step, &PartWork::reduce);
   }
-  stats_.decode_seconds += std::max(0.0, seconds - (stats_.encode_seconds - encoding_before));
+  stats_.decode_seconds -= stats_.encode_seconds - before.encode_seconds;
+  stats_.decode_seconds = std::max(stats_.decode_seconds, before.decode_seconds);
   return status;
 }
 
 // Of the message that `step` fills, by the first step that sends it.
 std::span<const int> Runner::receivers(const Step& step) const {
-  const Step* end = args_.plan->steps.data() + args_.plan->steps.size();
-  for (const Step* use = &step + 1; use != end; ++use) {
-    if (use->message != step.message) continue;
-    if (use->op == Op::kSend) return use->peers;
-    if (use->op == Op::kRelease) break;
-  }
-  return {};
+  const uint32_t send = args_.plan->first_send[step.message];
+  return send == kNoStep ? std::span<const int>() : args_.plan->steps[send].peers;
 }
 
 Status Runner::acquire(const Step& step) {
-  const Span span(*this, "wait for memory", step, &stats_.wait_seconds);
+  const Span span(*this, "wait for memory", step, &RunStats::wait_seconds);
   const uint64_t bytes = args_.plan->messages[step.message].bytes;
   CGX_ASSIGN_OR_RETURN(const Transport::Lent lent,
                        args_.transport->acquire_for(receivers(step), bytes, wait(step)));
@@ -284,7 +281,7 @@ Status Runner::send(const Step& step) {
 }
 
 Status Runner::receive(const Step& step) {
-  const Span span(*this, "wait", step, &stats_.wait_seconds);
+  const Span span(*this, "wait", step, &RunStats::wait_seconds);
   CGX_ASSIGN_OR_RETURN(
       const uint8_t* message,
       args_.transport->receive(step.peers[0], args_.plan->messages[step.message].bytes, wait(step)));
@@ -400,7 +397,7 @@ void Runner::add(const RunStats& one, size_t parts) {
 
 Status Runner::forward(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
-  const Span span(*this, "forward", step, &stats_.encode_seconds);
+  const Span span(*this, "forward", step, &RunStats::encode_seconds);
   arena_.copy_in(work_.messages[step.message], work_.messages[step.inputs[0]],
                  args_.plan->messages[step.message].bytes);
   return {};

@@ -1,4 +1,5 @@
-// The word of each step is what its message is used for first, for every algorithm's plans.
+// The word of each step is what its message is used for first, and each message's first sending is found,
+// for every algorithm's plans.
 #include "plan/phases.h"
 
 #include <gtest/gtest.h>
@@ -27,6 +28,13 @@ std::string phase_by_search(const Plan& plan, size_t at) {
   return "scatter";
 }
 
+uint32_t send_by_search(const Plan& plan, uint32_t message) {
+  const auto send = std::find_if(plan.steps.begin(), plan.steps.end(), [&](const Step& step) {
+    return step.op == Step::Op::kSend && step.message == message;
+  });
+  return send == plan.steps.end() ? kNoStep : static_cast<uint32_t>(send - plan.steps.begin());
+}
+
 TEST(Phases, AreWhatASearchThroughThePlanFinds) {
   for (const Algorithm& algorithm : algorithms()) {
     for (const int size : {1, 2, 3, 5}) {
@@ -41,6 +49,10 @@ TEST(Phases, AreWhatASearchThroughThePlanFinds) {
       ASSERT_EQ(plan.phases.size(), plan.steps.size());
       for (size_t i = 0; i < plan.steps.size(); ++i) {
         ASSERT_EQ(plan.phases[i], phase_by_search(plan, i)) << algorithm.name << ", step " << i;
+      }
+      ASSERT_EQ(plan.first_send.size(), plan.messages.size());
+      for (uint32_t m = 0; m < plan.messages.size(); ++m) {
+        ASSERT_EQ(plan.first_send[m], send_by_search(plan, m)) << algorithm.name << ", message " << m;
       }
     }
   }

@@ -115,11 +115,11 @@ CGX_HD auto maxmin_decode_plain(U level, const MaxMinDecoder& d) {
   return fadd(d.min, fmul(d.unit, to_float(level)));
 }
 
-// Of any bucket. Rounding can carry the top level just past FLT_MAX: it saturates.
+// Of any bucket. Rounding can carry the top level of a wide one just past FLT_MAX: it saturates.
 CGX_HD float maxmin_decode(uint32_t level, const MaxMinDecoder& d) {
   const float value = fmul(maxmin_decode_plain(level, d), d.unscale);
   const uint32_t u = float_bits(value);
-  return (u & 0x7fffffffu) == 0x7f800000u ? bits_float(u - 1) : value;
+  return d.unscale > 1.0f && (u & 0x7fffffffu) == 0x7f800000u ? bits_float(u - 1) : value;
 }
 
 struct MaxMin {
