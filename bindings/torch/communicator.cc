@@ -62,7 +62,7 @@ int store_get(void* user, const char* key, int64_t timeout_ms, void* value, uint
 
 void store_destroy(void* user) { delete static_cast<StorePtr*>(user); }
 
-cgx_store* make_store(const StorePtr& store) {
+std::shared_ptr<cgx_store> make_store(const StorePtr& store) {
   cgx_store_callbacks callbacks = CGX_STORE_CALLBACKS_INIT;
   callbacks.set = store_set;
   callbacks.get = store_get;
@@ -72,7 +72,7 @@ cgx_store* make_store(const StorePtr& store) {
   cgx_store* made = nullptr;
   check(cgx_store_create(&callbacks, &made));
   owned.release();
-  return made;
+  return {made, cgx_store_destroy};
 }
 
 std::string random_name() {
@@ -115,7 +115,7 @@ Communicator::Communicator(const StorePtr& store, int rank, int size, const Comm
   cgx_config config = CGX_CONFIG_INIT;
   config.rank = rank;
   config.size = size;
-  config.store = store_;
+  config.store = store_.get();
   config.job = meeting.job.c_str();
   config.transport = or_null(options.transport);
   config.algorithm = or_null(options.algorithm);
@@ -127,18 +127,13 @@ Communicator::Communicator(const StorePtr& store, int rank, int size, const Comm
   config.tune = options.tune ? 1 : 0;
   config.policy_file = or_null(options.policy_file);
   config.secret = or_null(options.secret);
-  const cgx_status status = cgx_comm_create(&config, &comm_);
-  if (status != CGX_OK) {
-    const std::exception_ptr error = make_error(status, cgx_last_error());
-    cgx_store_destroy(store_);
-    std::rethrow_exception(error);
-  }
+  check(cgx_comm_create(&config, &comm_));
 }
 
-Communicator::~Communicator() {
-  cgx_comm_destroy(comm_);
-  cgx_store_destroy(store_);
-}
+Communicator::Communicator(std::shared_ptr<cgx_store> store, cgx_comm* comm)
+    : store_(std::move(store)), comm_(comm) {}
+
+Communicator::~Communicator() { cgx_comm_destroy(comm_); }
 
 void Communicator::allreduce(const cgx_allreduce_args& args, cgx_done_fn done, void* user) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -146,6 +141,17 @@ void Communicator::allreduce(const cgx_allreduce_args& args, cgx_done_fn done, v
 }
 
 void Communicator::abort(const std::string& reason) { check(cgx_comm_abort(comm_, reason.c_str())); }
+
+std::shared_ptr<Communicator> Communicator::shrink(std::chrono::milliseconds timeout) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  cgx_comm* shrunk = nullptr;
+  check(cgx_comm_shrink(comm_, std::max<int64_t>(timeout.count(), 1), &shrunk));
+  return std::shared_ptr<Communicator>(new Communicator(store_, shrunk));
+}
+
+int Communicator::rank() const { return cgx_comm_rank(comm_); }
+
+int Communicator::size() const { return cgx_comm_size(comm_); }
 
 void Communicator::tune() {
   const std::lock_guard<std::mutex> lock(mutex_);

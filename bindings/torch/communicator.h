@@ -23,6 +23,8 @@ struct CommunicatorOptions {
   bool tune = false;
   std::string policy_file;
   std::string secret;
+
+  bool operator==(const CommunicatorOptions&) const = default;
 };
 
 class Communicator {
@@ -38,6 +40,10 @@ class Communicator {
   // `done` is called if and only if this returns without throwing. Any thread.
   void allreduce(const cgx_allreduce_args& args, cgx_done_fn done, void* user);
   void abort(const std::string& reason);
+  // As cgx_comm_shrink(). This one stays failed.
+  std::shared_ptr<Communicator> shrink(std::chrono::milliseconds timeout);
+  int rank() const;
+  int size() const;
   cgx_stats stats() const;
   // Collective.
   void tune();
@@ -54,10 +60,12 @@ class Communicator {
 
  private:
   using TextFunction = cgx_status (*)(const cgx_comm*, char*, uint64_t, uint64_t*);
+
+  Communicator(std::shared_ptr<cgx_store> store, cgx_comm* comm);
   std::string text_from(TextFunction get);
 
-  std::mutex mutex_;  // one call at a time: cgx.h
-  cgx_store* store_ = nullptr;
+  std::mutex mutex_;                  // one call at a time: cgx.h
+  std::shared_ptr<cgx_store> store_;  // shared with what it was shrunk to
   cgx_comm* comm_ = nullptr;
 };
 

@@ -72,12 +72,14 @@ const char* reason_name(Reason reason) {
 ProcessGroupCgx::ProcessGroupCgx(c10::intrusive_ptr<c10d::Store> store, int rank, int size,
                                  std::chrono::milliseconds timeout,
                                  const c10::intrusive_ptr<CgxOptions>& options,
-                                 c10::intrusive_ptr<c10d::Backend> inner)
+                                 c10::intrusive_ptr<c10d::Backend> inner,
+                                 std::shared_ptr<Communicator> communicator)
     : Backend(rank, size),
       store_(std::move(store)),
       options_(c10::make_intrusive<CgxOptions>(*options)),
       inner_(std::move(inner)),
-      timeout_(timeout) {
+      timeout_(timeout),
+      communicator_(std::move(communicator)) {
   TORCH_CHECK_VALUE(options_->min_elements >= 0, "cgx: min_elements ", options_->min_elements,
                     " is negative");
   options_->timeout = timeout;
@@ -96,6 +98,7 @@ ProcessGroupCgx::~ProcessGroupCgx() {
     unlocked.emplace();
   }
   communicator_.reset();
+  shrunk_.reset();
   inner_.reset();
 }
 

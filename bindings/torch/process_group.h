@@ -58,7 +58,8 @@ class ProcessGroupCgx final : public c10d::Backend {
  public:
   ProcessGroupCgx(c10::intrusive_ptr<c10d::Store> store, int rank, int size,
                   std::chrono::milliseconds timeout, const c10::intrusive_ptr<CgxOptions>& options,
-                  c10::intrusive_ptr<c10d::Backend> inner);
+                  c10::intrusive_ptr<c10d::Backend> inner,
+                  std::shared_ptr<Communicator> communicator = nullptr);
   ~ProcessGroupCgx() override;
 
   // Makes the communicator, unless it is there. Collective: called where all ranks of the group are known to
@@ -82,6 +83,13 @@ class ProcessGroupCgx final : public c10d::Backend {
   void shutdown() override;
   void abort() override;
   void setTimeout(std::chrono::milliseconds timeout) override;
+  // torch.distributed.shrink_group(): goes on without `excluded`, which must not call it, with the residuals
+  // of those that do. Excluded ranks that live are waited for, for the group's timeout: let them end.
+  // (shrink.cc)
+  bool supportsShrinking() const override { return true; }
+  c10::intrusive_ptr<c10d::Backend> shrink(
+      const std::vector<int64_t>& excluded, int flags,
+      const c10::intrusive_ptr<c10d::Backend::Options>& options) override;
 
   WorkPtr allreduce(Tensors& tensors, const c10d::AllreduceOptions& opts) override;
   WorkPtr allreduce_coalesced(Tensors& tensors, const c10d::AllreduceCoalescedOptions& opts) override;
@@ -127,6 +135,8 @@ class ProcessGroupCgx final : public c10d::Backend {
   Reason reason_to_delegate(const at::Tensor& tensor, const c10d::ReduceOp& op) const;
   void count_delegated(Reason reason, const Tensors& tensors);
   void check_open() const;
+  // Of `size` ranks, in which this is `rank`; null where there is no communicator.
+  std::shared_ptr<Communicator> shrunk_communicator(int rank, int size);
   // One collective a tensor, one work for all.
   WorkPtr submit(const Tensors& tensors, cgx_allreduce_args args, const c10d::ReduceOp& op,
                  std::chrono::milliseconds timeout);
@@ -141,7 +151,8 @@ class ProcessGroupCgx final : public c10d::Backend {
   std::atomic<uint32_t> next_tensor_id_{1};  // 0 is plain all_reduce's
   std::atomic<bool> failed_{false};
 
-  std::mutex connecting_;  // one connect() at a time; never taken by anything else
+  std::mutex connecting_;                 // one connect() or shrink() at a time; never taken by anything else
+  std::shared_ptr<Communicator> shrunk_;  // of a shrink() that failed later on: the next one goes on from it
   mutable std::mutex mutex_;
   std::chrono::milliseconds timeout_;
   std::shared_ptr<Communicator> communicator_;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -26,11 +27,7 @@ def _create(opts: Any, backend_options: Any) -> ProcessGroupCgx:
     options = Options.from_environment() if backend_options is None else backend_options
     if not isinstance(options, Options):
         raise TypeError(f"pg_options of backend 'cgx' must be cgx.torch.Options, not {type(options).__name__}")
-    name = meet(dist.PrefixStore("cgx/meeting", opts.store), opts.group_rank, opts.group_size, opts.timeout)
-    store = dist.PrefixStore(f"cgx/{name}", opts.store)
-    inner = dist.ProcessGroupGloo(
-        dist.PrefixStore("gloo", store), opts.group_rank, opts.group_size, timeout=opts.timeout
-    )
+    store, inner = make_inner(opts.store, opts.group_rank, opts.group_size, opts.timeout)
     return ProcessGroupCgx(
         store=store,
         rank=opts.group_rank,
@@ -39,6 +36,15 @@ def _create(opts: Any, backend_options: Any) -> ProcessGroupCgx:
         options=options,
         inner=inner,
     )
+
+
+def make_inner(
+    store: dist.Store, rank: int, size: int, timeout: datetime.timedelta
+) -> tuple[dist.Store, dist.ProcessGroupGloo]:
+    """A part of ``store`` that is this group's alone, and Gloo for what is not cgx's. Collective; C++ calls it, too."""
+    name = meet(dist.PrefixStore("cgx/meeting", store), rank, size, timeout)
+    own = dist.PrefixStore(f"cgx/{name}", store)
+    return own, dist.ProcessGroupGloo(dist.PrefixStore("gloo", own), rank, size, timeout=timeout)
 
 
 def backend_of(group: dist.ProcessGroup | None = None) -> ProcessGroupCgx:
