@@ -5,16 +5,21 @@ The parent never starts a process group or a thread pool, which would not surviv
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import multiprocessing
 import os
+import runpy
 import signal
+import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,6 +95,51 @@ def run(size: int, body: Callable[[int, int], Any], timeout: float = 60, **envir
     return [rank.value for rank in ranks]
 
 
+def _serve_store(pipe: Connection) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    pipe.send(store.port)
+    store.wait(["never"], datetime.timedelta(hours=1))
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[dict[str, str]]:
+    """A store that outlives the ranks, as that of torchrun's agent: the variables by which they find it."""
+    mine, theirs = _context.Pipe(duplex=False)
+    process = _context.Process(target=_serve_store, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        agent = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(mine.recv())}
+        yield agent | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _run_as_main(script: Path, arguments: tuple[str, ...], output: str, alone: bool, rank: int, size: int) -> None:
+    if alone:
+        del os.environ["RANK"], os.environ["WORLD_SIZE"]
+    descriptor = os.open(f"{output}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = sys.stderr = os.fdopen(descriptor, "w", buffering=1)
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def run_script(script: Path, *arguments: str, size: int, timeout: float = 300) -> str:
+    """Runs a script in ranks that find each other as torchrun's do: what they printed. ``size`` 0: alone, no rank.
+
+    torchrun itself costs ten seconds of a core, in which it and its ranks import PyTorch.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        body = functools.partial(_run_as_main, script, arguments, f"{directory}/output", size == 0)
+        with _store() as agent:
+            run(max(1, size), body, timeout, **agent)
+        return "".join(path.read_text() for path in sorted(Path(directory).glob("output.*")))
+
+
 def init(backend: str = "cgx", options: cgx.torch.Options | None = None, seconds: float = 30) -> None:
     """Makes the default process group of a rank's body."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -101,6 +151,15 @@ def init(backend: str = "cgx", options: cgx.torch.Options | None = None, seconds
         timeout=datetime.timedelta(seconds=seconds),
         pg_options=options,
     )
+
+
+def error_of(call: Callable[[], Any]) -> str:
+    """The error that ``call`` ends with, by its type and words; "" where it ends well."""
+    try:
+        call()
+    except (RuntimeError, ValueError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def tell(what: str) -> None:

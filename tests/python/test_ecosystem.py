@@ -1,14 +1,13 @@
-"""What people build on torch.distributed: meshes, functional collectives, FSDP, torch.compile, torchrun, over "cgx"."""
+"""What people build on torch.distributed: meshes, functional collectives, FSDP, torch.compile, over "cgx".
+
+Restarts by torchrun are in test_state.py.
+"""
 
 from __future__ import annotations
 
-import ast
 import functools
 import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+import time
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import cgx.torch
-import elastic_training
 import ranks
 
 # All_reduces of floats do not go to Gloo.
@@ -122,35 +120,49 @@ def test_functional_collectives_give_what_gloo_gives(environment):
             assert set(stats["delegated"]) == {"other_reduction"}
 
 
-def _kept(pid: int | str = "self") -> tuple[int, int]:
-    return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+_ROUNDS = 8
+
+
+def _kept() -> tuple[int, int]:
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+
+def _grown(before: tuple[int, int]) -> tuple[int, int]:
+    descriptors, threads = _kept()
+    return descriptors - before[0], threads - before[1]
+
+
+def _round(store, transport):
+    os.environ["TEST_STORE"] = store
+    ranks.init("cgx", cgx.torch.Options(codec="maxmin:bits=8", transport=transport))
+    side = dist.new_group(backend="cgx", pg_options=cgx.torch.Options(codec="natural", transport=transport))
+    for group in (None, side):
+        dist.all_reduce(torch.ones(50, 50), group=group)
+        dist.all_reduce(torch.ones(50, dtype=torch.int64), group=group)
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def _again_and_again(transport, rank, size):
     store = os.environ["TEST_STORE"]
-    kept = []
-    for i in range(12):
-        os.environ["TEST_STORE"] = f"{store}.{i}"
-        ranks.init("cgx", cgx.torch.Options(codec="maxmin:bits=8", transport=transport))
-        side = dist.new_group(backend="cgx", pg_options=cgx.torch.Options(codec="natural", transport=transport))
-        for group in (None, side):
-            dist.all_reduce(torch.ones(50, 50), group=group)
-            dist.all_reduce(torch.ones(50, dtype=torch.int64), group=group)
-        dist.barrier()
-        dist.destroy_process_group()
-        kept.append(_kept())
-    return kept
+    for i in range(4):  # what is made once for a process
+        _round(f"{store}.before.{i}", transport)
+    before = _kept()
+    for i in range(_ROUNDS):
+        _round(f"{store}.{i}", transport)
+    # Threads end on their own time, on a busy machine late: a few may be there yet, or were still before.
+    deadline = time.monotonic() + 60
+    while max(_grown(before)) >= _ROUNDS // 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return _grown(before)
 
 
 @pytest.mark.parametrize("transport", ["shm", "tcp"])
 def test_making_and_destroying_the_process_group_leaves_no_descriptors_and_no_threads(transport):
-    for kept in ranks.run(2, functools.partial(_again_and_again, transport), timeout=180):
-        # Threads end on their own time, so one may still be there or not; what piles up round by round is five more
-        # in the last four of these rounds than in the first four.
-        descriptors, threads = [d for d, _ in kept[3:]], [t for _, t in kept[3:]]
-        assert min(descriptors[-4:]) < min(descriptors[:4]) + 5, kept
-        assert min(threads[-4:]) < min(threads[:4]) + 5, kept
-        assert max(descriptors) <= min(descriptors) + 8, kept
+    for descriptors, threads in ranks.run(2, functools.partial(_again_and_again, transport), timeout=180):
+        # What is left behind piles up, one a round at least.
+        assert descriptors < _ROUNDS // 2
+        assert threads < _ROUNDS // 2
 
 
 def _detail(rank, size):
@@ -282,33 +294,3 @@ def test_a_backend_for_each_device():
         assert value == 2.0
         assert kinds == ["ProcessGroupGloo", "ProcessGroupCgx"]
         assert "not cgx" in told
-
-
-def _uninterrupted(rank, size):
-    ranks.init("cgx")
-    losses = elastic_training.train(Path(os.environ["CHECKPOINT"]), None)
-    dist.destroy_process_group()
-    return losses
-
-
-def test_torchrun_restarts_after_a_killed_rank_and_training_goes_on_from_the_checkpoint(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "CGX_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, elastic_training.__file__, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    # torchrun may end the survivor before it could write its error down.
-    for error in tmp_path.glob("error.0.0"):
-        assert "rank 1" in error.read_text()
-    assert [(tmp_path / f"resumed.{rank}").read_text() for rank in (0, 1)] == [str(elastic_training.KILLED_IN)] * 2
-    with tempfile.TemporaryDirectory() as elsewhere:
-        whole = ranks.run(2, _uninterrupted, CHECKPOINT=elsewhere)
-    restarted = [ast.literal_eval((tmp_path / f"losses.{rank}").read_text()) for rank in (0, 1)]
-    assert restarted == whole
-    assert len(whole[0]) == elastic_training.STEPS

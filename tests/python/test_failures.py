@@ -23,18 +23,10 @@ def _options(transport: str = "auto") -> cgx.torch.Options:
     return cgx.torch.Options(codec="maxmin:bits=8", transport=transport)
 
 
-def _error_of(call) -> str:
-    try:
-        call()
-    except (RuntimeError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def _different_counts(rank, size):
     ranks.init("cgx", _options(), seconds=15)
-    error = _error_of(lambda: dist.all_reduce(torch.ones(40 + rank, 50)))
-    again = _error_of(lambda: dist.all_reduce(torch.ones(40, 50)))
+    error = ranks.error_of(lambda: dist.all_reduce(torch.ones(40 + rank, 50)))
+    again = ranks.error_of(lambda: dist.all_reduce(torch.ones(40, 50)))
     return error, again
 
 
@@ -49,7 +41,7 @@ def test_different_counts_are_an_error_on_all_ranks_that_names_both():
 
 def _different_specs(rank, size):
     ranks.init("cgx", cgx.torch.Options(codec=f"maxmin:bits={4 + rank}"), seconds=15)
-    return _error_of(lambda: dist.all_reduce(torch.ones(40, 50)))
+    return ranks.error_of(lambda: dist.all_reduce(torch.ones(40, 50)))
 
 
 def test_different_specs_are_an_error_on_all_ranks_that_names_both():
@@ -63,7 +55,7 @@ def _different_policies(rank, size):
     ranks.init("cgx", seconds=15)
     model = DistributedDataParallel(nn.Linear(64, 64))
     cgx.torch.ddp_hook(model, f"maxmin:bits={4 + rank}")
-    return _error_of(lambda: model(torch.ones(2, 64)).sum().backward())
+    return ranks.error_of(lambda: model(torch.ones(2, 64)).sum().backward())
 
 
 def test_different_policies_are_an_error_in_backward():
@@ -78,7 +70,7 @@ def _killed(transport, rank, size):
     if rank == 1:
         ranks.die()
     begin = time.monotonic()
-    error = _error_of(lambda: dist.all_reduce(tensor))
+    error = ranks.error_of(lambda: dist.all_reduce(tensor))
     return error, time.monotonic() - begin
 
 
@@ -100,7 +92,7 @@ def _killed_in_training(rank, size):
     for step in range(3):
         if rank == 1 and step == 2:
             ranks.die()
-        error = _error_of(lambda: model(torch.ones(2, 64)).sum().backward())
+        error = ranks.error_of(lambda: model(torch.ones(2, 64)).sum().backward())
     return error
 
 
@@ -113,7 +105,7 @@ def _never_comes(rank, size):
     begin = time.monotonic()
     if rank == 1:
         return "", 0.0
-    return _error_of(lambda: ranks.init("cgx", _options(), seconds=3)), time.monotonic() - begin
+    return ranks.error_of(lambda: ranks.init("cgx", _options(), seconds=3)), time.monotonic() - begin
 
 
 def test_a_rank_that_never_comes_is_an_error_at_the_start():
@@ -129,7 +121,7 @@ def _never_calls(rank, size):
         ranks.wait_for("timeout")  # alive, and busy with something else
         return "", 0.0
     begin = time.monotonic()
-    error, seconds = _error_of(lambda: dist.all_reduce(torch.ones(64, 64))), time.monotonic() - begin
+    error, seconds = ranks.error_of(lambda: dist.all_reduce(torch.ones(64, 64))), time.monotonic() - begin
     ranks.tell("timeout")
     return error, seconds
 
@@ -148,7 +140,7 @@ def _wait_with_timeout(rank, size):
     work = dist.all_reduce(torch.ones(64, 64), async_op=True)
     error = ""
     if rank == 0:
-        error = _error_of(lambda: work.wait(datetime.timedelta(milliseconds=100)))
+        error = ranks.error_of(lambda: work.wait(datetime.timedelta(milliseconds=100)))
         ranks.tell("waited")
     assert work.wait()
     dist.destroy_process_group()
@@ -164,7 +156,7 @@ def _aborted(rank, size):
     dist.all_reduce(torch.ones(64, 64))
     if rank == 1:
         cgx.torch.backend_of().abort()
-    return _error_of(lambda: dist.all_reduce(torch.ones(64, 64)))
+    return ranks.error_of(lambda: dist.all_reduce(torch.ones(64, 64)))
 
 
 def test_abort_ends_the_collective_on_all_ranks():
@@ -178,7 +170,8 @@ def _destroyed(rank, size):
     group = dist.group.WORLD
     dist.destroy_process_group()
     backend.shutdown()
-    return _error_of(lambda: group.allreduce([torch.ones(64, 64)])), _error_of(lambda: dist.all_reduce(torch.ones(2)))
+    of_group = ranks.error_of(lambda: group.allreduce([torch.ones(64, 64)]))
+    return of_group, ranks.error_of(lambda: dist.all_reduce(torch.ones(2)))
 
 
 def test_a_destroyed_group_says_so():
@@ -200,11 +193,11 @@ def _bad_layouts(rank, size):
         "integer": torch.ones(100, dtype=torch.int64),
     }
     errors = {
-        name: _error_of(functools.partial(backend.allreduce_layout, tensor, layout, dist.ReduceOp.SUM))
+        name: ranks.error_of(functools.partial(backend.allreduce_layout, tensor, layout, dist.ReduceOp.SUM))
         for name, tensor in tries.items()
     }
-    errors["op"] = _error_of(lambda: backend.allreduce_layout(torch.ones(100), layout, dist.ReduceOp.MAX))
-    errors["codec"] = _error_of(lambda: layout.add(10, "maxmin:bits=17", 2))
+    errors["op"] = ranks.error_of(lambda: backend.allreduce_layout(torch.ones(100), layout, dist.ReduceOp.MAX))
+    errors["codec"] = ranks.error_of(lambda: layout.add(10, "maxmin:bits=17", 2))
     # None of this has hurt the communicator.
     tensor = torch.ones(100)
     backend.allreduce_layout(tensor, layout, dist.ReduceOp.SUM).wait()

@@ -1,10 +1,14 @@
 """The README's example runs as it stands, and the demo's shortest form tells what it promises."""
 
+import ctypes
+import functools
 import json
 import pathlib
 import re
 import subprocess
 import sys
+
+import ranks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -19,10 +23,15 @@ def test_readme_example_runs_in_two_processes(tmp_path):
     assert "elements_compressed" in ran.stdout
 
 
+def _demo(out, rank, size):
+    """In a network of its own where root may have one: the demo counts all that crosses the loopback interface."""
+    if ctypes.CDLL(None).unshare(0x40000000) == 0:  # CLONE_NEWNET
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    ranks.run_script(ROOT / "examples" / "demo.py", "--steps", "4", "--out", out, size=2, timeout=400)
+
+
 def test_demo_moves_fewer_bytes_for_every_codec(tmp_path):
-    demo = [str(ROOT / "examples" / "demo.py"), "--steps", "4", "--out", str(tmp_path)]
-    ran = subprocess.run([*TORCHRUN, *demo], capture_output=True, text=True, timeout=400)
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    ranks.run(1, functools.partial(_demo, str(tmp_path)), timeout=420)
     assert (tmp_path / "demo.png").stat().st_size > 10_000
     rows = {row["name"]: row for row in json.loads((tmp_path / "demo.json").read_text())["rows"]}
     sent = {name: rows["Gloo fp32"]["bytes_a_step"] / row["bytes_a_step"] for name, row in rows.items()}

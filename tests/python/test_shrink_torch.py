@@ -13,14 +13,6 @@ import cgx.torch
 import ranks
 
 
-def _error_of(call) -> str:
-    try:
-        call()
-    except (RuntimeError, ValueError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def _sums(rank: int) -> tuple[float, int, int]:
     """By cgx, by Gloo, and by cgx again; ``rank`` is the one that this process had at first."""
     first, second, whole = torch.full((64, 64), 2.0**rank), torch.full((64, 64), 2.0**rank), torch.tensor([2**rank])
@@ -36,12 +28,12 @@ def _one_dies(rank, size):
     before = _sums(rank)
     if rank == 1:
         ranks.die()
-    error = _error_of(lambda: dist.all_reduce(torch.ones(64, 64)))
+    error = ranks.error_of(lambda: dist.all_reduce(torch.ones(64, 64)))
     group = dist.shrink_group([1])
     there = group is dist.group.WORLD, dist.get_rank(), dist.get_world_size(), dist.get_backend()
     after = _sums(rank)
     stats = cgx.torch.stats()["compressed"]["elements_compressed"]
-    closed = _error_of(lambda: dist.all_reduce(torch.ones(2), group=side))
+    closed = ranks.error_of(lambda: dist.all_reduce(torch.ones(2), group=side))
     dist.destroy_process_group()
     return before, error, there, after, stats, closed
 
@@ -72,7 +64,7 @@ def _with_residuals(rank, size):
     dist.barrier()
     if rank == 0:
         ranks.die()
-    error = _error_of(lambda: model(x).square().sum().backward())
+    error = ranks.error_of(lambda: model(x).square().sum().backward())
     group = dist.shrink_group([0], shrink_flags=dist.distributed_c10d.SHRINK_ABORT)
     again = DistributedDataParallel(module, process_group=group)
     hook = cgx.torch.ddp_hook(again, "topk:ratio=0.05+ef")
@@ -100,10 +92,10 @@ def _two_die(rank, size):
     _sums(rank)
     if rank in (1, 3):
         ranks.die()
-    _error_of(lambda: dist.all_reduce(torch.ones(64, 64)))
-    too_few = _error_of(lambda: dist.shrink_group([1]))
-    foreign = _error_of(lambda: dist.shrink_group([1, 3], pg_options=dist.ProcessGroupGloo._Options()))
-    other = _error_of(lambda: dist.shrink_group([1, 3], pg_options=cgx.torch.Options(transport="tcp", seed=9)))
+    ranks.error_of(lambda: dist.all_reduce(torch.ones(64, 64)))
+    too_few = ranks.error_of(lambda: dist.shrink_group([1]))
+    foreign = ranks.error_of(lambda: dist.shrink_group([1, 3], pg_options=dist.ProcessGroupGloo._Options()))
+    other = ranks.error_of(lambda: dist.shrink_group([1, 3], pg_options=cgx.torch.Options(transport="tcp", seed=9)))
     dist.shrink_group([1, 3], pg_options=cgx.torch.Options(codec="maxmin:bits=8"))
     codec = cgx.torch.stats()["codec"]
     sums = _sums(rank)

@@ -88,14 +88,6 @@ def test_under_torchrun_a_run_killed_twice_gives_the_losses_of_the_whole_one(tmp
     assert _same_run(result, whole[2][0]), plan
 
 
-def _error_of(call) -> str:
-    try:
-        call()
-    except (RuntimeError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
 def _model(rank, width=64):
     torch.manual_seed(0)
     model = DistributedDataParallel(nn.Linear(40, width))
@@ -120,12 +112,13 @@ def _foreign(rank, size):
         "renamed": {name: {**state[name], "communicator": torch.zeros(100, dtype=torch.uint8)}},
         "not bytes": {name: {**state[name], "communicator": torch.zeros(100)}},
     }
-    errors = {what: _error_of(lambda one=one: cgx.torch.load_state_dict(model, one)) for what, one in tries.items()}
+    load = functools.partial(cgx.torch.load_state_dict, model)
+    errors = {what: ranks.error_of(functools.partial(load, one)) for what, one in tries.items()}
     unchanged = hook.residual_norm("weight") == norm
     cgx.torch.load_state_dict(model, state)
     model(torch.ones(4, 40)).square().sum().backward()  # works on
     plain = DistributedDataParallel(nn.Linear(4, 4))
-    errors["no hook"] = _error_of(lambda: cgx.torch.state_dict(plain))
+    errors["no hook"] = ranks.error_of(lambda: cgx.torch.state_dict(plain))
     dist.destroy_process_group()
     return errors, unchanged, norm
 

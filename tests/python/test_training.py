@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -78,11 +75,8 @@ def test_top_k_without_error_feedback_is_visibly_worse(accuracies):
 
 
 @pytest.mark.parametrize(("codec", "size"), [("maxmin:bits=4", 2), ("maxmin:bits=4", 4), ("gloo", 2), ("fp16-hook", 2)])
-def test_the_example_runs_under_torchrun(tmp_path, codec, size):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size), str(_EXAMPLE)]
-    command += ["--codec", codec, "--steps", "20", "--json", str(tmp_path / "run.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_the_example_runs_as_torchrun_starts_it(tmp_path, codec, size):
+    ranks.run_script(_EXAMPLE, "--codec", codec, "--steps", "20", "--json", str(tmp_path / "run.json"), size=size)
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["replicas_identical"]
     assert run["ranks"] == size
@@ -93,21 +87,15 @@ def test_the_example_runs_under_torchrun(tmp_path, codec, size):
     assert run["steps"][-1]["bytes"] <= raw / ratio
 
 
-def _chars(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(_EXAMPLES / "train_chars.py"), *arguments]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "CGX_SOCKET_IFNAME": "lo"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
-
-
 def test_the_transformer_example_makes_its_page_and_goes_on_where_it_was_stopped(tmp_path):
     if shutil.which("bible") is None:
         pytest.skip("the package bible-kjv is not installed")
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- begin: made by train_chars.py --all -->\nold\n<!-- end -->\nafter\n")
     ways = ["gloo", "fp16-hook", "powersgd:2", "natural", "maxmin:bits=4"]
-    common = ["--all", "--only", *ways, "--steps", "10", "--seeds", "1", "--out", str(tmp_path / "runs"), "--page", str(page)]
-    done = _chars(*common)
-    assert done.returncode == 0, done.stderr[-3000:]
+    common = ["--all", "--only", *ways, "--steps", "5", "--seeds", "1"]
+    common += ["--out", str(tmp_path / "runs"), "--page", str(page)]
+    ranks.run_script(_EXAMPLES / "train_chars.py", *common, size=0, timeout=900)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("-->\nafter\n")
@@ -123,14 +111,16 @@ def test_the_transformer_example_makes_its_page_and_goes_on_where_it_was_stopped
     assert runs["fp16-hook"]["bytes_a_step"] == runs["gloo"]["bytes_a_step"] / 2
     assert runs["maxmin:bits=4"]["bytes_a_step"] < runs["gloo"]["bytes_a_step"] / 6.5
     (tmp_path / "runs" / "natural-seed0.json").unlink()
-    again = _chars(*common)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert again.stdout.count(", seed 0\n") == 1  # natural's, and no other
+    again = ranks.run_script(_EXAMPLES / "train_chars.py", *common, size=0, timeout=900)
+    assert again.count(", seed 0\n") == 1  # natural's, and no other
+
+
+def _no_text(rank, size):
+    import chars
+
+    with pytest.raises(SystemExit, match="apt-get install bible-kjv"):
+        chars.Text()
 
 
 def test_the_transformer_example_names_the_package_of_its_text(tmp_path):
-    command = [sys.executable, "-c", "import chars; chars.Text()"]
-    environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": f"{_EXAMPLES}:{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
-    assert done.returncode != 0
-    assert "apt-get install bible-kjv" in done.stderr
+    ranks.run(1, _no_text, PATH=str(tmp_path))

@@ -23,6 +23,7 @@ SYSTEM = {"libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0
 LOADER = "ld-linux-x86-64.so.2"
 TORCH = {"libtorch.so", "libtorch_cpu.so", "libtorch_python.so", "libc10.so", "libcgx.so.0"}
 
+_INIT = "import torch.distributed as d; d.init_process_group('cgx', store=d.HashStore(), rank=0, world_size=1)"
 USE = """
 import sys, cgx, numpy
 values = numpy.linspace(-1, 1, 10000, dtype=numpy.float32)
@@ -196,13 +197,14 @@ def test_with_the_pytorch_of_its_build_nothing_is_compiled(with_torch, tmp_path)
     if not any("torch/prebuilt" in name for name in zipfile.ZipFile(_wheel()).namelist()):
         pytest.skip("this wheel was built without PyTorch")
     script = """
-    import torch, torch.distributed as dist, cgx.torch
-    dist.init_process_group("cgx", store=dist.HashStore(), rank=0, world_size=1)
+    import sys, torch, torch.distributed as dist
+    assert "cgx" not in sys.modules
+    dist.init_process_group("cgx", store=dist.HashStore(), rank=0, world_size=1)  # found by entry point
     x = torch.ones(4)
     dist.all_reduce(x)
     assert x.tolist() == [1, 1, 1, 1]
     dist.destroy_process_group()
-    print(cgx.torch.__file__)
+    print(sys.modules["cgx.torch"].__file__)
     """
     done = _run([with_torch, "-c", textwrap.dedent(script)], tmp_path, CGX_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
@@ -210,8 +212,9 @@ def test_with_the_pytorch_of_its_build_nothing_is_compiled(with_torch, tmp_path)
     assert not (tmp_path / "cache").exists()
 
 
-def test_another_pytorch_without_a_compiler_is_told_apart_and_helped(with_torch, tmp_path):
-    script = "import torch; torch.__version__ = '2.99.0'; import cgx.torch"
+@pytest.mark.parametrize("use", ["import cgx.torch", _INIT], ids=["by import", "by entry point"])
+def test_another_pytorch_without_a_compiler_is_told_apart_and_helped(with_torch, tmp_path, use):
+    script = f"import torch; torch.__version__ = '2.99.0'; {use}"
     done = _run([with_torch, "-c", script], tmp_path, PATH=str(tmp_path), CGX_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 1
     for said in ("was built ", "this is PyTorch 2.99.0", "no C++ compiler", "apt-get install g++", "import cgx.torch again"):

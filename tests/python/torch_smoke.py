@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 def _init() -> bool:
     """Without importing cgx where PyTorch looks for backends (2.14 and later). True if it found ours."""
-    with contextlib.suppress(ValueError, RuntimeError, AttributeError):
+    with contextlib.suppress(ValueError, RuntimeError, AttributeError, AssertionError):
         dist.init_process_group("cgx")
         return True
     import cgx.torch  # noqa: F401 (registers the backend)
