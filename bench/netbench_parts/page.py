@@ -2,9 +2,10 @@
 
 import statistics
 
-from .figures import break_even, bytes_text, control_outside, worst
-from .plan import AUTO, FOUR_BITS, MODELS, TOPK
+from .figures import break_even, bytes_text, control_outside
+from .plan import FOUR_BITS, MODELS, TOPK
 from .table import table
+from .training import training
 from .words import NAMES, markdown, name_of, number, rate_mbps, time_text
 
 BURST = 128 << 10  # of scripts/netns at rates up to 2 Gb/s
@@ -299,69 +300,11 @@ class Page:
 
     def training(self):
         step = self.figures.step("training", "training")
-        document = (step or {}).get("document")
-        if not document:
+        if not (step or {}).get("document"):
             return
-        runs = document["runs"]
-        self.say(
-            "## Time to accuracy",
-            "",
-            f"examples/demo.py's network (2.1 million parameters), {document['ranks']} ranks at {step['link']}, "
-            f"{len(runs)} seeds: seconds of training until the mean of three looks at the test accuracy, every "
-            f"{document['every']} steps, is at {document['target']:.0%}. All ways train in turns, step by step, in one "
-            "run. The hooks are PyTorch's, over Gloo.",
-            "",
-        )
-        cells = []
-        for k, way in enumerate(runs[0]["ways"]):
-            mine = [run["ways"][k] for run in runs]
-            cells.append(
-                [
-                    way["name"],
-                    self.spread([m["seconds_to_target"] for m in mine], "{:.2f} s"),
-                    *(self.gain(runs, k, base) for base in (0, 1)),
-                    self.spread([m["steps_to_target"] for m in mine], "{:.0f}"),
-                    f"{statistics.median(m['step_seconds'] for m in mine) * 1e3:.1f} ms",
-                    f"{statistics.median(m['bytes_a_step'] for m in mine) / 1e6:.3f} MB",
-                    f"{statistics.median(m['final_accuracy'] for m in mine):.3f}",
-                ]
-            )
-        self.say(
-            *markdown(
-                [
-                    "",
-                    "time to accuracy",
-                    "against fp32",
-                    "against the fp16 hook",
-                    "steps",
-                    "a step",
-                    "sent a rank and step",
-                    "final accuracy",
-                ],
-                cells,
-            )
-        )
+        self.say("## Time to accuracy", "", *training(step))
         self.picture("training", "Time to accuracy")
         self.command(step)
-
-    @staticmethod
-    def spread(values, form):
-        reached = [v for v in values if v is not None]
-        if not reached:
-            return "not reached"
-        text = form.format(statistics.median(reached))
-        if len(reached) > 1:
-            text += f" ({form.format(min(reached))}-{form.format(max(reached))})"
-        return text if len(reached) == len(values) else f"{text}, {len(reached)} of {len(values)} seeds"
-
-    @staticmethod
-    def gain(runs, k, base):
-        ratios = [
-            run["ways"][base]["seconds_to_target"] / run["ways"][k]["seconds_to_target"]
-            for run in runs
-            if run["ways"][base]["seconds_to_target"] and run["ways"][k]["seconds_to_target"]
-        ]
-        return f"{statistics.median(ratios):.2f}x" if ratios else "-"
 
     def tail(self):
         reasons = self.figures.reasons()
@@ -382,41 +325,3 @@ class Page:
             "```",
             "",
         )
-
-
-def readme(figures):
-    """A few lines for the README."""
-
-    def best(section, label, name, over):
-        return figures.ratio(figures.step(section, label), name, over)
-
-    env = next(iter(figures.sections.values()))["environment"]
-    lines = [
-        f"Two ranks, 64 MiB of fp32, {env['cores']} cores of {env['cpu']}; times as fast as Gloo in the same rounds:",
-        "",
-    ]
-    rows = []
-    for name in (FOUR_BITS, "maxmin:bits=8", "natural8", TOPK, "none", AUTO):
-        cells = [
-            best("1g", "n=2", name, "gloo"),
-            best("10g", "n=2", name, "gloo"),
-            best("loopback", "n=2", name, "gloo"),
-            best("shm", "large", name, "gloo"),
-            best("shm", "large", name, "openmpi"),
-        ]
-        if any(cells):
-            rows.append([name_of(name), *(f"{cell.median:.1f}x" if cell else "-" for cell in cells)])
-    lines += markdown(["", "1 Gb/s", "10 Gb/s", "loopback", "shared memory", "shared memory, against Open MPI"], rows)
-    runs = (figures.step("training", "training") or {}).get("document", {}).get("runs", [])
-    for k, way in enumerate(runs[0]["ways"] if runs else []):
-        if way["name"] == "max-min 4 bits" and Page.gain(runs, k, 0) != "-":
-            target = figures.step("training", "training")["document"]["target"]
-            lines += [
-                f"Training to {target:.0%} accuracy, 1 Gb/s, 4 bits: {Page.gain(runs, k, 0)} as fast as Gloo in fp32, "
-                f"{Page.gain(runs, k, 1)} as fast as PyTorch's fp16 hook.",
-                "",
-            ]
-    off = worst(figures.everywhere("none", "gloo"))
-    if off:
-        lines += [f"Uncompressed, the worst of all links and sizes: {off.median:.2f}x Gloo ({off.where}).", ""]
-    return lines
