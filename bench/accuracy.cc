@@ -8,13 +8,16 @@ namespace cgx::bench {
 void Accuracy::add(std::span<const double> result, const Expected& expected) {
   for (size_t e = 0; e < result.size(); ++e) {
     const double error = result[e] - expected.exact[e];
-    const bool inside = result[e] >= expected.bound[e].low && result[e] <= expected.bound[e].high;
+    const auto [low, high] = expected.bound[e];
+    const bool anything = low == -HUGE_VAL && high == HUGE_VAL;  // also what overflowed, and NaN after that
+    const bool inside = anything || (result[e] >= low && result[e] <= high);
     wrong += inside ? 0 : 1;
-    exact_squares += expected.exact[e] * expected.exact[e];
-    if (!std::isfinite(error)) continue;
+    const double square = expected.exact[e] * expected.exact[e], along = error * expected.exact[e];
+    if (std::isfinite(square)) exact_squares += square;
+    if (!std::isfinite(error * error) || !std::isfinite(along * along)) continue;
     error_squares += error * error;
-    projected += error * expected.exact[e];
-    projected_squares += error * expected.exact[e] * error * expected.exact[e];
+    projected += along;
+    projected_squares += along * along;
   }
 }
 

@@ -59,7 +59,31 @@ std::string torch_missing(const std::string& python) {
   return state == 0 ? "" : fmt::format("{}: {} (--python names one with PyTorch)", python, said);
 }
 
-std::string missing(const Options& options, const Baseline& baseline, const Team* world) {
+// Why the baseline cannot do this operation on this type; "" if it can.
+std::string unfit(const Options& options, Kind kind) {
+  const std::string type = dtype_name(options.dtype);
+  const bool bfloat = options.dtype == CGX_BFLOAT16;
+  switch (kind) {
+    case Kind::kGloo16:
+      return !is_sum(options.op) || options.dtype != CGX_FLOAT32 ? "it is for sums and averages of float"
+                                                                 : "";
+    case Kind::kTorchHook:
+      return !is_sum(options.op) || is_integer(options.dtype) ? "it is for sums and averages of floats" : "";
+    case Kind::kGloo:
+      return bfloat ? fmt::format("Gloo has no {}", type) : "";
+    case Kind::kOpenMpi:
+      return bfloat || options.dtype == CGX_FLOAT16 ? fmt::format("MPI has no {}", type) : "";
+    case Kind::kTorch:
+      return options.dtype == CGX_INT16 ? "PyTorch's Gloo has no int16" : "";
+    default:
+      return "";
+  }
+}
+
+// `torch`: what torch_missing() said, asked once.
+std::string missing(const Options& options, const Baseline& baseline, const Team* world,
+                    std::optional<std::string>* torch) {
+  if (std::string why = unfit(options, baseline.kind); !why.empty()) return why;
   const bool apart = world != nullptr && world->directory().empty();
   const std::string hosts = "the ranks are on hosts that share no directory (--meeting-directory names one)";
   switch (baseline.kind) {
@@ -70,7 +94,9 @@ std::string missing(const Options& options, const Baseline& baseline, const Team
       return apart ? hosts : "";
     case Kind::kTorch:
     case Kind::kTorchHook:
-      return apart ? hosts : torch_missing(options.python);
+      if (apart) return hosts;
+      if (!*torch) *torch = torch_missing(options.python);
+      return **torch;
     default:
       return "";
   }
@@ -80,14 +106,12 @@ std::string missing(const Options& options, const Baseline& baseline, const Team
 
 nlohmann::json skip_missing(Options& options, const Team* world) {
   nlohmann::json skipped = nlohmann::json::object();
-  std::optional<std::string> torch;  // asked once
+  std::optional<std::string> torch;
   for (const std::string& name : options.baselines) {
     const auto known = std::find_if(std::begin(kBaselines), std::end(kBaselines),
                                     [&](const Baseline& one) { return one.name == name; });
     if (known == std::end(kBaselines) || skipped.contains(name)) continue;
-    const bool python = known->kind == Kind::kTorch || known->kind == Kind::kTorchHook;
-    if (python && !torch) torch = missing(options, *known, world);
-    const std::string reason = python ? *torch : missing(options, *known, world);
+    const std::string reason = missing(options, *known, world, &torch);
     if (!reason.empty()) skipped[name] = reason;
   }
   for (const auto& [name, reason] : skipped.items()) options.skipped.push_back(name);

@@ -15,8 +15,8 @@
 //   randk       the same after scaling by a stratum's size, at most ceil(1/ratio)
 //
 // Single-precision arithmetic inside a codec adds a few units in the last place of the largest number
-// involved: kSlop times that. A sum of n floats in any order adds at most n 2^-24 of the sum of magnitudes. A
-// tensor stored in 16 bits is rounded once more wherever it is stored or sent raw.
+// involved: kSlop times that. A sum of n floats in any order adds at most n 2^-24 of the sum of magnitudes,
+// one of doubles n 2^-53. A tensor stored in 16 bits is rounded once more wherever it is stored or sent raw.
 #include "bounds.h"
 
 #include <fmt/format.h>
@@ -209,9 +209,9 @@ double float_sum(const std::vector<std::vector<double>>& inputs, size_t e) {
   return double{sum};
 }
 
-void add(std::span<Interval> to, std::span<const Interval> values) {
+void add(std::span<Interval> to, std::span<const Interval> values, double unit) {
   for (size_t e = 0; e < to.size(); ++e) {
-    const double slop = (magnitude(to[e]) + magnitude(values[e])) * 0x1p-24;
+    const double slop = (magnitude(to[e]) + magnitude(values[e])) * unit;
     to[e].low += values[e].low - slop;
     to[e].high += values[e].high + slop;
   }
@@ -223,9 +223,11 @@ std::vector<Interval> points(const std::vector<double>& values) {
   return out;
 }
 
-void scale_by(std::span<Interval> values, double factor) {
-  for (Interval& v : values)
-    v = {v.low * factor - magnitude(v) * 0x1p-24, v.high * factor + magnitude(v) * 0x1p-24};
+void scale_by(std::span<Interval> values, double factor, double unit) {
+  for (Interval& v : values) {
+    const double slop = magnitude(v) * unit;
+    v = {v.low * factor - slop, v.high * factor + slop};
+  }
 }
 
 // Every contribution rounded, the sum rounded: covers scatter_gather, allgather, which has one rounding less,
@@ -237,9 +239,9 @@ std::vector<Interval> scatter_gather(const DeclaredBound& bound, double scale,
   for (size_t r = 1; r < inputs.size(); ++r) {
     std::vector<Interval> one = points(inputs[r]);
     bound.widen(one);
-    add(sum, one);
+    add(sum, one, bound.unit());
   }
-  scale_by(sum, scale);
+  scale_by(sum, scale, bound.unit());
   bound.widen(sum);
   return sum;
 }
@@ -253,9 +255,9 @@ std::vector<Interval> ring(const DeclaredBound& bound, double scale,
     std::vector<Interval> sum = points(inputs[start]);
     for (size_t hop = 1; hop < n; ++hop) {
       bound.widen(sum);
-      add(sum, points(inputs[(start + hop) % n]));
+      add(sum, points(inputs[(start + hop) % n]), bound.unit());
     }
-    scale_by(sum, scale);
+    scale_by(sum, scale, bound.unit());
     bound.widen(sum);
     if (hull.empty()) hull = sum;
     for (size_t e = 0; e < sum.size(); ++e) {
@@ -270,9 +272,9 @@ std::vector<Interval> subtree(const DeclaredBound& bound, double scale,
                               const std::vector<std::vector<double>>& inputs, size_t r) {
   std::vector<Interval> sum = points(inputs[r]);
   for (size_t bit = 1; r + bit < inputs.size() && (r & bit) == 0; bit *= 2) {
-    add(sum, subtree(bound, 1, inputs, r + bit));
+    add(sum, subtree(bound, 1, inputs, r + bit), bound.unit());
   }
-  if (scale != 1) scale_by(sum, scale);
+  if (scale != 1) scale_by(sum, scale, bound.unit());
   bound.widen(sum);
   return sum;
 }

@@ -26,6 +26,8 @@ class DeclaredBound {
   DeclaredBound(std::string_view spec, cgx_dtype dtype);
 
   bool lossless() const { return family_ == Family::kNone; }
+  // Relative, of one addition of what is summed; twice for fp64, as the exact sum is one of doubles, too.
+  double unit() const { return dtype_ == CGX_FLOAT64 ? 0x1p-52 : 0x1p-24; }
   // Spans given to widen() begin at a multiple of this in the tensor; 0: they are the whole tensor.
   uint64_t granule() const;
   // From intervals that hold the values encoded to intervals that hold what is decoded.

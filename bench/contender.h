@@ -54,8 +54,8 @@ void require_ok(cgx_status status, const std::string& what);
 // `number` tells the communicators of a job apart.
 std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number,
                                     const Team& team);
-// Gloo's own ring on the same interface, of floats or of 16-bit halves that a hook rounds them to. Throws
-// UsageError where cgx-bench was built without Gloo.
+// Gloo's own ring on the same interface, of the tensor's type or of halves that a hook rounds floats to.
+// Throws UsageError where cgx-bench was built without Gloo.
 std::unique_ptr<Contender> make_gloo(const Options& options, int number, bool halves);
 
 // Open MPI's MPI_Allreduce, in a process that mpirun started.

@@ -1,8 +1,10 @@
-// Gloo as users have it: its ring allreduce over its TCP transport, full mesh, ranks meeting in a directory.
-// And the same behind a 16-bit hook, as PyTorch's fp16_compress_hook does it, but with every loop vectorised.
+// Gloo as users have it: its ring allreduce over its TCP transport, full mesh, ranks meeting in a directory,
+// of any type that Gloo has. And the same behind a 16-bit hook, as PyTorch's fp16_compress_hook does it, but
+// with every loop vectorised.
 #include <fmt/format.h>
 
 #include "contender.h"
+#include "launcher.h"
 
 #if CGX_BENCH_HAVE_GLOO
 
@@ -16,6 +18,7 @@
 #include <immintrin.h>
 
 #include <filesystem>
+#include <type_traits>
 #include <vector>
 
 namespace cgx::bench {
@@ -53,18 +56,49 @@ __attribute__((target("avx2,f16c"))) void add_halves(void* out, const void* a, c
   for (; e < count; ++e) sum[e] = _cvtss_sh(_cvtsh_ss(x[e]) + _cvtsh_ss(y[e]), _MM_FROUND_TO_NEAREST_INT);
 }
 
+using Function = gloo::AllreduceOptions::Func;
+
+template <typename T>
+Function function_of(cgx_op op) {
+  using Plain = void (*)(void*, const void*, const void*, size_t);
+  switch (op) {
+    case CGX_PROD:
+      return static_cast<Plain>(&gloo::product<T>);
+    case CGX_MIN:
+      return static_cast<Plain>(&gloo::min<T>);
+    case CGX_MAX:
+      return static_cast<Plain>(&gloo::max<T>);
+    default:
+      return static_cast<Plain>(&gloo::sum<T>);
+  }
+}
+
+// A pass of its own, as frameworks over Gloo do it.
+template <typename T>
+void divide(T* values, uint64_t count, int by) {
+  if constexpr (std::is_floating_point_v<T>) {
+    const T scale = 1 / static_cast<T>(by);
+    for (uint64_t e = 0; e < count; ++e) values[e] *= scale;
+  } else if constexpr (std::is_same_v<T, gloo::float16>) {
+    const float scale = 1.0f / static_cast<float>(by);
+    for (uint64_t e = 0; e < count; ++e) {
+      values[e] = gloo::cpu_float2half_rn(gloo::cpu_half2float(values[e]) * scale);
+    }
+  }
+}
+
 class GlooContender final : public Contender {
  public:
   GlooContender(const Options& options, int number, bool halves)
-      : ranks_(options.ranks), average_(options.op == CGX_AVG), halves_(halves) {
+      : ranks_(options.ranks), dtype_(options.dtype), op_(options.op), halves_(halves) {
     if (halves && !__builtin_cpu_supports("avx2")) {
       throw UsageError("--baseline gloo16: this CPU has no AVX2");
     }
-    if (options.dtype != CGX_FLOAT32) throw UsageError("--baseline gloo: only with --datatype float");
     const std::string directory = fmt::format("{}/gloo-{}", options.meeting_directory, number);
     std::filesystem::create_directories(directory);
     gloo::transport::tcp::attr attributes;
-    attributes.iface = options.interface_name;
+    const std::string& named = options.interface_name;
+    attributes.iface = named.empty() ? variable("GLOO_SOCKET_IFNAME") : named;  // "": by the host's name
     try {
       std::shared_ptr<gloo::transport::Device> device = gloo::transport::tcp::CreateDevice(attributes);
       gloo::rendezvous::FileStore store(directory);
@@ -73,24 +107,39 @@ class GlooContender final : public Contender {
       context->connectFullMesh(store, device);
       context_ = context;
     } catch (const std::exception& error) {
-      throw BenchError(fmt::format("gloo on interface {}: {}", options.interface_name, error.what()));
+      throw BenchError(fmt::format("gloo on interface \"{}\": {}", attributes.iface, error.what()));
     }
   }
 
   void allreduce(const void* in, void* out, uint64_t count) override {
-    float* values = static_cast<float*>(out);
     if (halves_) {
+      float* values = static_cast<float*>(out);
       half_values_.resize(count);
       to_halves(static_cast<const float*>(in), half_values_.data(), count);
       ring(half_values_.data(), half_values_.data(), count, &add_halves);
       from_halves(half_values_.data(), values, count);
-    } else {
-      ring(static_cast<float*>(const_cast<void*>(in)), values, count,
-           static_cast<void (*)(void*, const void*, const void*, size_t)>(&gloo::sum<float>));
+      if (op_ == CGX_AVG) divide(values, count, ranks_);
+      return;
     }
-    if (average_) {  // a pass of its own, as frameworks over Gloo do it
-      const float scale = 1.0f / static_cast<float>(ranks_);
-      for (uint64_t e = 0; e < count; ++e) values[e] *= scale;
+    switch (dtype_) {
+      case CGX_FLOAT32:
+        return reduce<float>(in, out, count);
+      case CGX_FLOAT64:
+        return reduce<double>(in, out, count);
+      case CGX_FLOAT16:
+        return reduce<gloo::float16>(in, out, count);
+      case CGX_INT8:
+        return reduce<int8_t>(in, out, count);
+      case CGX_UINT8:
+        return reduce<uint8_t>(in, out, count);
+      case CGX_INT16:
+        return reduce<int16_t>(in, out, count);
+      case CGX_INT32:
+        return reduce<int32_t>(in, out, count);
+      case CGX_INT64:
+        return reduce<int64_t>(in, out, count);
+      default:
+        throw BenchError("gloo has no such element type");
     }
   }
 
@@ -102,12 +151,19 @@ class GlooContender final : public Contender {
 
  private:
   template <typename Element>
-  void ring(Element* in, Element* out, uint64_t count, gloo::AllreduceOptions::Func add) {
+  void reduce(const void* in, void* out, uint64_t count) {
+    auto* values = static_cast<Element*>(out);
+    ring(static_cast<Element*>(const_cast<void*>(in)), values, count, function_of<Element>(op_));
+    if (op_ == CGX_AVG) divide(values, count, ranks_);
+  }
+
+  template <typename Element>
+  void ring(Element* in, Element* out, uint64_t count, Function function) {
     gloo::AllreduceOptions call(context_);
     call.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);
     if (in != out) call.setInput(in, count);
     call.setOutput(out, count);
-    call.setReduceFunction(std::move(add));
+    call.setReduceFunction(std::move(function));
     try {
       gloo::allreduce(call);
     } catch (const std::exception& error) {
@@ -118,7 +174,8 @@ class GlooContender final : public Contender {
   }
 
   int ranks_;
-  bool average_;
+  cgx_dtype dtype_;
+  cgx_op op_;
   bool halves_;
   std::vector<uint16_t> half_values_;
   uint64_t bytes_ = 0;

@@ -13,8 +13,44 @@ int start() {
 
 void stop() { MPI_Finalize(); }
 
-bool allreduce_sum(const float* in, float* out, int count) {
-  return MPI_Allreduce(in, out, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD) == MPI_SUCCESS;
+MPI_Datatype type_of(cgx_dtype dtype) {
+  switch (dtype) {
+    case CGX_FLOAT32:
+      return MPI_FLOAT;
+    case CGX_FLOAT64:
+      return MPI_DOUBLE;
+    case CGX_INT8:
+      return MPI_INT8_T;
+    case CGX_UINT8:
+      return MPI_UINT8_T;
+    case CGX_INT16:
+      return MPI_INT16_T;
+    case CGX_INT32:
+      return MPI_INT32_T;
+    case CGX_INT64:
+      return MPI_INT64_T;
+    default:
+      return MPI_DATATYPE_NULL;
+  }
+}
+
+MPI_Op op_of(cgx_op op) {
+  switch (op) {
+    case CGX_MIN:
+      return MPI_MIN;
+    case CGX_MAX:
+      return MPI_MAX;
+    case CGX_PROD:
+      return MPI_PROD;
+    default:
+      return MPI_SUM;
+  }
+}
+
+bool allreduce(const void* in, void* out, int count, cgx_dtype dtype, cgx_op op) {
+  const MPI_Datatype type = type_of(dtype);
+  return type != MPI_DATATYPE_NULL &&
+         MPI_Allreduce(in, out, count, type, op_of(op), MPI_COMM_WORLD) == MPI_SUCCESS;
 }
 
 const char* version() {
@@ -27,7 +63,7 @@ const char* version() {
   return text;
 }
 
-constexpr cgx::bench::MpiModule kModule = {start, stop, allreduce_sum, version};
+constexpr cgx::bench::MpiModule kModule = {start, stop, allreduce, version};
 
 }  // namespace
 

@@ -2,14 +2,15 @@
 // and no other contender shares its process with MPI's threads and handlers unless MPI is asked for.
 #pragma once
 
-#include <cstdint>
+#include "cgx/cgx.h"
 
 namespace cgx::bench {
 
 struct MpiModule {
   int (*start)();  // MPI_Init; the rank, or -1
   void (*stop)();  // MPI_Finalize: every rank calls it
-  bool (*allreduce_sum)(const float* in, float* out, int count);
+  // An average is summed. False: MPI has no such type, or the call failed.
+  bool (*allreduce)(const void* in, void* out, int count, cgx_dtype dtype, cgx_op op);
   const char* (*version)();  // "Open MPI v4.1.4, ..."
 };
 

@@ -40,11 +40,10 @@ const MpiModule& load_module() {
 class OpenMpiContender final : public Contender {
  public:
   OpenMpiContender(const Options& options, const std::string& method)
-      : mpi_(load_module()), ranks_(options.ranks), average_(options.op == CGX_AVG) {
+      : mpi_(load_module()), ranks_(options.ranks), dtype_(options.dtype), op_(options.op) {
     transport_ = options.launcher.empty()
                      ? over_tcp(options, method) ? "openmpi tcp" : "openmpi shared memory"
                      : "as mpirun was told";
-    if (options.dtype != CGX_FLOAT32) throw UsageError("--baseline openmpi: only with --datatype float");
     const int rank = mpi_.start();
     if (rank != options.rank) throw BenchError(fmt::format("openmpi: MPI_Init gave rank {}", rank));
   }
@@ -56,19 +55,17 @@ class OpenMpiContender final : public Contender {
   }
 
   void allreduce(const void* in, void* out, uint64_t count) override {
-    float* values = static_cast<float*>(out);
     if (count > static_cast<uint64_t>(std::numeric_limits<int>::max())) {
       throw UsageError("--baseline openmpi: MPI counts to 2^31 - 1 elements");
     }
-    if (!mpi_.allreduce_sum(static_cast<const float*>(in), values, static_cast<int>(count))) {
+    if (!mpi_.allreduce(in, out, static_cast<int>(count), dtype_, op_)) {
       throw BenchError("openmpi: MPI_Allreduce failed");
     }
-    if (average_) {
-      const float scale = 1.0f / static_cast<float>(ranks_);
-      for (uint64_t e = 0; e < count; ++e) values[e] *= scale;
-    }
+    if (op_ == CGX_AVG && dtype_ == CGX_FLOAT32) divide(static_cast<float*>(out), count);
+    if (op_ == CGX_AVG && dtype_ == CGX_FLOAT64) divide(static_cast<double*>(out), count);
     // Computed, as MPI does not count: what a ring sends, which is the least.
-    bytes_ += 2 * static_cast<uint64_t>(ranks_ - 1) * count * sizeof(float) / static_cast<uint64_t>(ranks_);
+    bytes_ +=
+        2 * static_cast<uint64_t>(ranks_ - 1) * count * dtype_bytes(dtype_) / static_cast<uint64_t>(ranks_);
   }
 
   Traffic traffic() const override { return {bytes_, bytes_}; }
@@ -79,9 +76,16 @@ class OpenMpiContender final : public Contender {
   bool unbiased() const override { return true; }
 
  private:
+  template <typename T>
+  void divide(T* values, uint64_t count) const {
+    const T scale = 1 / static_cast<T>(ranks_);
+    for (uint64_t e = 0; e < count; ++e) values[e] *= scale;
+  }
+
   const MpiModule& mpi_;
   int ranks_;
-  bool average_;
+  cgx_dtype dtype_;
+  cgx_op op_;
   std::string transport_;
   uint64_t bytes_ = 0;
 };

@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <boost/program_options.hpp>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "launcher.h"
 #include "model.h"
 
 namespace po = boost::program_options;
@@ -17,7 +17,7 @@ namespace {
 
 // What the flags are before they are checked.
 struct Raw {
-  std::string min_bytes, max_bytes, step_bytes, op, dtype, cache, rank, format, launch;
+  std::string min_bytes, max_bytes, step_bytes, op, dtype, cache, rank, format, launch, ranks_directory;
 };
 
 void add_size_flags(po::options_description& table, Options& options, Raw& raw) {
@@ -58,8 +58,17 @@ void add_codec_flags(po::options_description& table, Options& options, Raw& raw)
        "floor");
 }
 
+std::string algorithm_names() {
+  std::string names;
+  for (const nlohmann::json& row : nlohmann::json::parse(cgx_algorithm_list())) {
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", row["name"].get<std::string>());
+  }
+  return names;
+}
+
 void add_allreduce_flags(po::options_description& table, Options& options, Raw& raw) {
-  const std::string op_help = op_names();
+  const std::string op_help = op_names() + "; only sums and averages are compressed";
+  const std::string algorithm_help = algorithm_names() + " or auto";
   table.add_options()("ngpus,g", po::value(&options.ranks),
                       "ranks, each a process started here (2); all there are where mpirun or torchrun has "
                       "started this")                                      //
@@ -73,21 +82,25 @@ void add_allreduce_flags(po::options_description& table, Options& options, Raw& 
        "torch-fp16, torch-bf16, torch-powersgd (its hooks); memcpy (every rank copies the tensor once) or a "
        "codec spec; repeat for more")                                                                     //
       ("python", po::value(&options.python)->default_value("python3"), "that has PyTorch, for torch...")  //
-      ("transport", po::value(&options.transport)->default_value("auto"), "shm, tcp, gloo or auto")       //
-      ("algorithm", po::value(&options.algorithm)->default_value("auto"),
-       "scatter_gather, ring, allgather or auto")  //
-      ("interface", po::value(&options.interface_name),
-       "network interface of gloo, ours and the baseline's (lo; that of netns)")  //
+      ("transport", po::value(&options.transport)->default_value("auto"),
+       "shm, tcp, mixed (shm inside a host, tcp between), gloo or auto")  //
+      ("algorithm", po::value(&options.algorithm)->default_value("auto"), algorithm_help.c_str())(
+          "interface", po::value(&options.interface_name),
+          "network interface of tcp, mixed, gloo and the baselines (lo, or that of netns; with ranks on "
+          "several "
+          "hosts as CGX_SOCKET_IFNAME and, for baselines, GLOO_SOCKET_IFNAME say)")  //
       ("launch-prefix", po::value(&options.launch_prefix),
        "words before each rank's command, {rank} for its number (what `scripts/netns run` gives)")  //
-      ("timeout", po::value(&options.timeout_ms)->default_value(60000), "of a collective, in ms");
+      ("meeting-directory", po::value(&options.meeting_directory),
+       "where ranks on several hosts share one: baselines meet there (that for temporary files)")(
+          "timeout", po::value(&options.timeout_ms)->default_value(60000), "of a collective, in ms");
 }
 
 // Not for users: what starts a rank, and what netns tells.
 po::options_description hidden_table(Options& options, Raw& raw) {
   po::options_description table;
   table.add_options()("as-rank", po::value(&raw.rank))("report-fd", po::value(&options.report_fd))(
-      "shared", po::value(&options.shared_path))("meeting-directory", po::value(&options.meeting_directory))(
+      "shared", po::value(&options.shared_path))("ranks-directory", po::value(&raw.ranks_directory))(
       "link-rate", po::value(&options.link_rate))("addresses", po::value(&options.addresses))(
       "skip", po::value(&options.skipped)->composing())("as-guest", po::value(&options.guest_of));
   return table;
@@ -134,13 +147,6 @@ std::vector<std::string> without_all(const std::vector<std::string>& given) {
   return out;
 }
 
-// A number, or "mpi": as mpirun counts.
-int parse_rank(const std::string& text) {
-  const char* number = text == "mpi" ? std::getenv("OMPI_COMM_WORLD_RANK") : text.c_str();
-  if (number == nullptr) throw UsageError("--as-rank mpi: mpirun has not set OMPI_COMM_WORLD_RANK");
-  return std::atoi(number);
-}
-
 Format parse_format(const std::string& name, Mode mode) {
   if (name == "osu" && mode == Mode::kCodec)
     throw UsageError("--format osu: a codec has no latency of ranks");
@@ -150,36 +156,6 @@ Format parse_format(const std::string& name, Mode mode) {
     if (name == known) return format;
   }
   throw UsageError(fmt::format("--format {}: expected table, osu, csv or json", name));
-}
-
-// Who the environment says this process is; by the first launcher of cgx.h's list that has set both.
-void read_launcher(Options& options, const std::string& how) {
-  constexpr const char* kLaunchers[][3] = {{"CGX_RANK", "CGX_SIZE", "CGX_RANK"},
-                                           {"RANK", "WORLD_SIZE", "torchrun"},
-                                           {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun"},
-                                           {"PMI_RANK", "PMI_SIZE", "mpirun (PMI)"},
-                                           {"SLURM_PROCID", "SLURM_NTASKS", "srun"}};
-  if (how != "auto" && how != "self" && how != "environment") {
-    throw UsageError(fmt::format("--launch {}: expected auto, self or environment", how));
-  }
-  if (how == "self" || options.rank >= 0) return;
-  for (const auto& [rank, size, name] : kLaunchers) {
-    const char *mine = std::getenv(rank), *all = std::getenv(size);
-    if (mine == nullptr || all == nullptr) continue;
-    if (options.ranks != 0 && options.ranks != std::atoi(all)) {
-      throw UsageError(fmt::format("--ngpus {}: {} has started {} ranks (--launch self ignores it)",
-                                   options.ranks, name, all));
-    }
-    options.rank = std::atoi(mine);
-    options.ranks = std::atoi(all);
-    options.launcher = name;
-    return;
-  }
-  if (how == "environment") {
-    throw UsageError(
-        "--launch environment: none of CGX_RANK, RANK, OMPI_COMM_WORLD_RANK, PMI_RANK and "
-        "SLURM_PROCID is set, with its size");
-  }
 }
 
 void finish(Options& options, const Raw& raw) {
@@ -195,6 +171,7 @@ void finish(Options& options, const Raw& raw) {
   require_range("rounds", options.rounds, 1, 10000);
   require_range("check", options.checks, 0, 1000);
   if (!raw.rank.empty()) options.rank = parse_rank(raw.rank);
+  if (!raw.ranks_directory.empty()) options.meeting_directory = raw.ranks_directory;
   if (options.mode != Mode::kCodec) read_launcher(options, raw.launch);
   if (options.ranks == 0 && !options.ranks_given) options.ranks = 2;
   require_range("ngpus", options.ranks, 1, 16);
@@ -209,6 +186,8 @@ void finish(Options& options, const Raw& raw) {
   }
   options.warm_cache = raw.cache == "warm";
   options.format = parse_format(raw.format, options.mode);
+  // Ranks that others have started may be on several hosts: world.cc knows.
+  if (options.launcher.empty() && options.interface_name.empty()) options.interface_name = "lo";
   // Namespaces share the host's memory: only sockets see the link between them.
   if (!options.launch_prefix.empty() && options.transport == "auto") options.transport = "tcp";
 }

@@ -57,8 +57,9 @@ struct Options {
   std::string python;                  // for baselines of PyTorch
   std::string transport = "auto";
   std::string algorithm = "auto";
-  std::string interface_name = "lo";
-  std::string launch_prefix;  // words before a rank's command; {rank} is its number
+  std::string interface_name;     // "": as variables say, where ranks are on several hosts
+  std::string launch_prefix;      // words before a rank's command; {rank} is its number
+  std::string meeting_directory;  // in a rank that was started here: made for this run
   int64_t timeout_ms = 60000;
   std::string link_rate = "not limited";  // what `scripts/netns run` says
   std::string addresses;                  // likewise: of the ranks' namespaces, with commas between
@@ -69,7 +70,6 @@ struct Options {
   int guest_of = -1;     // the number of the entry that this process, one of mpirun's, serves
   int report_fd = -1;
   std::string shared_path;  // of the memory with the barrier
-  std::string meeting_directory;
 
   std::vector<std::string> words;  // the command line as given, for starting ranks
 };

@@ -4,8 +4,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <sstream>
+
+#include "launcher.h"
 
 namespace cgx::bench {
 
@@ -18,8 +19,7 @@ std::filesystem::path own_file(const std::string& name) {
 
 bool in_path(const std::string& program) {
   if (program.find('/') != program.npos) return access(program.c_str(), X_OK) == 0;
-  const char* path = std::getenv("PATH");
-  std::istringstream directories(path == nullptr ? "" : path);
+  std::istringstream directories(variable("PATH"));
   for (std::string directory; std::getline(directories, directory, ':');) {
     if (access(fmt::format("{}/{}", directory, program).c_str(), X_OK) == 0) return true;
   }

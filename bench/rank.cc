@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "other_ops.h"
 #include "own_files.h"
 #include "rank_group.h"
 
@@ -131,7 +132,8 @@ std::shared_ptr<GuestLink> RankRun::torch_link(int number) {
   if (torch_ != nullptr) return torch_;
   const std::string path = guest_path(team_.directory(), number, options_.rank);
   // PyTorch's Gloo listens where this says.
-  setenv("GLOO_SOCKET_IFNAME", options_.interface_name.c_str(), 1);
+  const std::string& named = options_.interface_name;
+  if (!named.empty()) setenv("GLOO_SOCKET_IFNAME", named.c_str(), 1);
   const std::vector<std::string> words = {options_.python,
                                           own_file("torch_guest.py"),
                                           "--socket=" + path,
@@ -216,17 +218,18 @@ void RankRun::check(size_t which, json& row) {
 // once.
 void RankRun::verify(const Contender& contender, int buffer, Accuracy& accuracy) {
   const std::string spec = contender.spec();
-  const DeclaredBound bound(spec.starts_with("auto") ? "none" : spec, options_.dtype);
+  const bool raw = spec.starts_with("auto") || !is_sum(options_.op);
+  const DeclaredBound bound(raw ? "none" : spec, options_.dtype);
   Reduction reduction = {options_.algorithm, options_.op, options_.dtype};
   // A ring's bound holds for what others do in any order of sums.
   if (contender.is_foreign()) reduction.algorithm = "ring";
   uint64_t turn = 0;
   if (buckets_.empty()) return verify_tensor(bound, reduction, buffer, {0, count_, true, 0}, turn, accuracy);
-  const DeclaredBound raw("none", options_.dtype);
+  const DeclaredBound uncompressed("none", options_.dtype);
   for (const Bucket& bucket : buckets_) {
     for (Layer layer : bucket.layers) {
       layer.first += bucket.first;
-      verify_tensor(layer.compressed ? bound : raw, reduction, buffer, layer, turn, accuracy);
+      verify_tensor(layer.compressed ? bound : uncompressed, reduction, buffer, layer, turn, accuracy);
     }
   }
 }
@@ -253,7 +256,8 @@ void RankRun::verify_span(const DeclaredBound& bound, const Reduction& reduction
   std::vector<double> result(count);
   to_doubles(options_.dtype,
              static_cast<const char*>(outputs_[0].data()) + first * dtype_bytes(options_.dtype), result);
-  accuracy.add(result, expected_sum(bound, reduction, inputs));
+  accuracy.add(result, is_sum(reduction.op) ? expected_sum(bound, reduction, inputs)
+                                            : expected_other(reduction, inputs));
 }
 
 int run_rank(const Options& options) {

@@ -84,7 +84,10 @@ void catch_interrupts() {
 }
 
 RankGroup::RankGroup(const Options& options) {
-  std::string name = (std::filesystem::temp_directory_path() / "cgx-bench-XXXXXX").string();
+  const std::filesystem::path base = options.meeting_directory.empty()
+                                         ? std::filesystem::temp_directory_path()
+                                         : std::filesystem::path(options.meeting_directory);
+  std::string name = (base / "cgx-bench-XXXXXX").string();
   check(mkdtemp(name.data()) != nullptr, "making a meeting directory");
   directory_ = name;
   shared_fd_ = memfd_create("cgx-bench", MFD_CLOEXEC);
@@ -101,7 +104,7 @@ std::vector<std::string> RankGroup::rank_words(const Options& options) const {
   words.insert(words.end(), options.words.begin() + 1, options.words.end());
   for (const std::string& name : options.skipped) words.push_back("--skip=" + name);
   words.push_back(fmt::format("--shared=/proc/{}/fd/{}", getpid(), shared_fd_));
-  words.push_back("--meeting-directory=" + directory_);
+  words.push_back("--ranks-directory=" + directory_);
   return words;
 }
 

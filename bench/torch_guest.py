@@ -91,7 +91,8 @@ class Server:
         """Starts the reduction of a span; a future, or something with wait()."""
         dist = self.dist
         if method == "torch":
-            return dist.all_reduce(tensor, async_op=True)
+            names = {"prod": "PRODUCT", "min": "MIN", "max": "MAX"}
+            return dist.all_reduce(tensor, getattr(dist.ReduceOp, names.get(self.op, "SUM")), async_op=True)
         from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
         shape = matrix_shape(tensor.numel()) if method == "torch-powersgd" else (tensor.numel(),)

@@ -23,7 +23,8 @@ struct OpRow {
   cgx_op op;
   const char* name;
 };
-constexpr OpRow kOps[] = {{CGX_SUM, "sum"}, {CGX_AVG, "avg"}};
+constexpr OpRow kOps[] = {
+    {CGX_SUM, "sum"}, {CGX_PROD, "prod"}, {CGX_MIN, "min"}, {CGX_MAX, "max"}, {CGX_AVG, "avg"}};
 
 const DTypeRow& row_of(cgx_dtype dtype) {
   for (const DTypeRow& row : kDTypes) {
@@ -35,7 +36,7 @@ const DTypeRow& row_of(cgx_dtype dtype) {
 template <typename Rows>
 std::string names_of(const Rows& rows) {
   std::string names;
-  for (const auto& row : rows) names += (names.empty() ? "" : " ") + std::string(row.name);
+  for (const auto& row : rows) names += (names.empty() ? "" : ", ") + std::string(row.name);
   return names;
 }
 
@@ -46,6 +47,8 @@ uint64_t dtype_bytes(cgx_dtype dtype) { return row_of(dtype).bytes; }
 bool is_integer(cgx_dtype dtype) { return row_of(dtype).integer; }
 std::string dtype_names() { return names_of(kDTypes); }
 std::string op_names() { return names_of(kOps); }
+
+bool is_sum(cgx_op op) { return op == CGX_SUM || op == CGX_AVG; }
 
 const char* op_name(cgx_op op) {
   for (const OpRow& row : kOps) {

@@ -11,8 +11,9 @@ namespace cgx::bench {
 const char* dtype_name(cgx_dtype dtype);  // "float", "half", ...
 uint64_t dtype_bytes(cgx_dtype dtype);
 bool is_integer(cgx_dtype dtype);
+bool is_sum(cgx_op op);  // or average: what is compressed
 const char* op_name(cgx_op op);
-// "double bfloat16 ...", for --help and errors.
+// "double, bfloat16, ...", for --help and errors.
 std::string dtype_names();
 std::string op_names();
 // All throw UsageError.

@@ -5,44 +5,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
 
 #include "allreduce.h"
 #include "contender.h"
+#include "launcher.h"
 #include "rank.h"
 
 namespace cgx::bench {
 namespace {
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
-// Where ranks meet, as cgx.h's cgx_comm_create() documents it. Under mpirun on one host, which sets none of
-// that: a directory whose name they all know.
-std::string store_address() {
-  if (std::string given = variable("CGX_STORE"); !given.empty()) return given;
-  const std::string host = variable("MASTER_ADDR");
-  if (!host.empty()) {
-    const std::string port = variable("CGX_PORT");
-    const std::string master = variable("MASTER_PORT");
-    if (!port.empty()) return fmt::format("tcp:{}:{}", host, port);
-    if (!master.empty()) return fmt::format("tcp:{}:{}", host, std::atoi(master.c_str()) + 1);
-  }
-  const std::string all_here = variable("OMPI_COMM_WORLD_LOCAL_SIZE");
-  if (!all_here.empty() && all_here == variable("OMPI_COMM_WORLD_SIZE")) {
-    const std::filesystem::path base = std::filesystem::temp_directory_path();
-    return fmt::format("file:{}/cgx-bench-{}-{}-{}", base.string(), getuid(), variable("PMIX_NAMESPACE"),
-                       variable("OMPI_MCA_ess_base_jobid"));
-  }
-  throw UsageError(
-      "the ranks do not know where to meet: set CGX_STORE=tcp:HOST:PORT (HOST is rank 0's) or "
-      "CGX_STORE=file:DIRECTORY for all of them (with mpirun: -x CGX_STORE)");
-}
 
 StorePtr open_store(const std::string& address, const Options& options, std::string* own) {
   cgx_store* store = nullptr;
@@ -141,10 +114,18 @@ std::vector<std::string> World::gather(const std::string& text) {
   return out;
 }
 
+bool World::on_one_host() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  const std::vector<std::string> hosts = gather(name + variable("CGX_HOST_ID"));
+  return std::count(hosts.begin(), hosts.end(), hosts[0]) == ranks_;
+}
+
 int run_world(const Options& given) {
   World world(given);
   Options options = given;
   options.meeting_directory = world.directory();
+  if (options.interface_name.empty() && world.on_one_host()) options.interface_name = "lo";
   const nlohmann::json skipped = skip_missing(options, &world);
   RankRun run(options, world);
   std::unique_ptr<AllreduceReport> report;

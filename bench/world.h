@@ -24,6 +24,7 @@ class World final : public Team {
   std::string directory() const override { return directory_; }
   cgx_store* store() const override { return store_.get(); }
 
+  bool on_one_host();
   // Every rank's text, on all ranks, in their order.
   std::vector<std::string> gather(const std::string& text);
 

@@ -129,6 +129,30 @@ class Allreduce(unittest.TestCase):
             document, _ = run("allreduce", "-b", "64K", "-d", dtype, *QUICK, "--codec", "none")
             self.good(document)
 
+    def test_minimum_maximum_and_product_of_floats_and_integers_in_every_algorithm(self):
+        # Products of 16-bit floats are rounded on every hop, those of integers wrap.
+        for op, dtypes in (("min", ("float", "half", "int8")), ("max", ("bfloat16", "double", "int64")),
+                           ("prod", ("float", "half", "bfloat16", "double", "uint8", "int16", "int32", "int64"))):
+            for dtype in dtypes:
+                algorithm = ("scatter_gather", "ring", "tree")[len(op + dtype) % 3]
+                document, _ = run("allreduce", "-g", "3", "-b", "12K", "--op", op, "--dtype", dtype, "--rounds", "1", "-n", "1",
+                                  "--algorithm", algorithm)
+                self.good(document)
+                row = document["rows"][0]
+                self.assertEqual((row["redop"], row["type"]), (op, dtype))
+                if op != "prod" or "int" in dtype:
+                    self.assertEqual(row["nmse"], 0, dtype)
+
+    def test_doubles_are_summed_as_doubles(self):
+        document, _ = run("allreduce", "-g", "3", "-b", "64K", "-o", "avg", "-d", "double", *QUICK)
+        self.good(document)
+        self.assertLess(document["rows"][0]["nmse"], 1e-31)  # of floats 1e-15
+
+    def test_an_operation_that_is_no_sum_leaves_a_codec_out(self):
+        document, _ = run("allreduce", "-b", "64K", "-o", "max", *QUICK, "--codec", "maxmin:bits=4")
+        self.good(document)
+        self.assertEqual((document["rows"][0]["ratio"], document["rows"][0]["nmse"]), (1, 0))
+
     def test_a_codec_can_be_the_baseline(self):
         document, _ = run("allreduce", "-b", "64K", *QUICK, "--baseline", "none", "--codec", "maxmin:bits=4")
         self.good(document)
@@ -239,6 +263,19 @@ class Failures(unittest.TestCase):
             _, message = run(*words, status=2, json_rows=False)
             self.assertIn(said, message, words)
 
+    def test_help_lists_every_mode_option_operation_transport_and_algorithm(self):
+        text, _ = run("--help", json_rows=False)
+        for mode in ("allreduce", "layers", "codec", "plans"):
+            self.assertIn(f"  {mode} ", text)
+            self.assertIn("--json", run(mode, "--help", json_rows=False)[0], mode)
+        text = " ".join(run("allreduce", "--help", json_rows=False)[0].split())
+        for words in ("sum, prod, min, max, avg", "float, half, bfloat16, double, int8, uint8, int16, int32, int64", "mixed",
+                      "scatter_gather, ring, allgather, tree, hierarchical", "--meeting-directory", "openmpi-tcp",
+                      "torch-powersgd", "gloo16", "memcpy"):
+            self.assertIn(words, text)
+        self.assertIn("--floors", run("codec", "--help", json_rows=False)[0])
+        self.assertIn("resnet50", run("layers", "--help", json_rows=False)[0])
+
     def test_an_error_in_the_ranks_is_status_1_and_names_the_rank(self):
         _, message = run("allreduce", "-b", "4K", "--transport", "nosuchtransport", status=1, json_rows=False)
         self.assertIn("nosuchtransport", message)
@@ -296,7 +333,7 @@ class Failures(unittest.TestCase):
         ranks = self.ranks_of(process)
         with open(f"/proc/{ranks[0]}/cmdline") as file:
             words = file.read().split("\0")
-        directory = next(word for word in words if word.startswith("--meeting-directory=")).split("=")[1]
+        directory = next(word for word in words if word.startswith("--ranks-directory=")).split("=")[1]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         self.assertNotEqual(process.returncode, 0)

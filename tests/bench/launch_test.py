@@ -94,6 +94,22 @@ class Launch(unittest.TestCase):
         _, message = run("allreduce", *SMALL, "-g", "2", status=2, json_rows=False, env=env)
         self.assertIn("torchrun has started 3 ranks", message)
 
+    def test_ranks_on_two_hosts_with_gloo_beside(self):
+        netns = [sys.executable, os.path.join(TOP, "scripts", "netns")]
+        probe = subprocess.run([*netns, "probe"], capture_output=True, text=True)
+        if probe.returncode == 77:
+            self.skipTest(probe.stderr.strip())
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "rows.json")
+            command = [*netns, "train", "--hosts", "2x2", "--rate", "200mbit", "--", BENCH, "allreduce", *SMALL, "--json", path,
+                       *(baselines("gloo") if HAVE_GLOO else [])]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(path) as file:
+                document = json.load(file)
+            self.good(document, 4, "torchrun")
+            self.assertEqual(document["rows"][-1]["transport"], "mixed")
+
     def test_ranks_that_do_not_know_where_to_meet_are_told(self):
         env = {**os.environ, "RANK": "0", "WORLD_SIZE": "2"}
         _, message = run("allreduce", *SMALL, status=2, json_rows=False, env=env)
@@ -119,6 +135,23 @@ class Guests(unittest.TestCase):
             self.assertGreater(row["speedup_over"]["openmpi-tcp"], 0)
         # The same sums, whoever adds: three floats in some order.
         self.assertLess(document["rows"][0]["nmse"], 1e-12)
+
+    def test_baselines_do_the_same_operation_on_the_same_type(self):
+        python = python_with_torch()
+        names = [*(["gloo", "gloo16"] if HAVE_GLOO else []), *(["openmpi-shm"] if HAVE_MPI else []),
+                 *(["torch", "torch-fp16"] if python else [])]
+        for op, dtype, lacking in (("prod", "double", []), ("max", "int64", []), ("min", "half", ["openmpi-shm"]),
+                                   ("sum", "uint8", []), ("prod", "int16", ["torch"])):
+            document, text = run("allreduce", "-g", "3", "-b", "12K", "-o", op, "-d", dtype, "--rounds", "1", "-n", "1",
+                                 *(["--python", python] if python else []), *baselines(*names))
+            self.assertEqual((document["out_of_bounds"], document["rows_with_different_replicas"]), (0, 0), text)
+            hooks = ["gloo16", "torch-fp16"]
+            self.assertEqual(sorted(document["skipped"]), sorted(name for name in names if name in lacking + hooks))
+            rows = document["rows"]
+            self.assertEqual([row["name"] for row in rows], [*(n for n in names if n not in lacking + hooks), "none"])
+            self.assertTrue(all((row["redop"], row["type"], row["wrong"]) == (op, dtype, 0) for row in rows))
+            if "int" in dtype or op in ("min", "max"):
+                self.assertEqual(len({row["fingerprint"] for row in rows}), 1, text)
 
     def test_pytorch_and_its_hooks_take_turns_in_one_run(self):
         python = python_with_torch()
