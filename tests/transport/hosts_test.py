@@ -1,5 +1,5 @@
 """Several hosts as network namespaces with limited links: allreduce over each layout, transport and address family,
-with bits compared between ranks and with those over sockets alone. argv: scripts/netns, host_rank.
+with bits compared between ranks and with those over sockets alone. argv: scripts/netns, host_rank, "gloo" if built.
 Exits with 77 where this machine cannot make network namespaces."""
 
 import os
@@ -9,6 +9,7 @@ import tempfile
 import unittest
 
 NETNS, HOST_RANK = sys.argv[1:3]
+HAVE_GLOO = "gloo" in sys.argv[3:]
 
 
 def run(layout, transport, *options, algorithm="scatter_gather"):
@@ -46,6 +47,12 @@ class Hosts(unittest.TestCase):
 
     def test_addresses_of_the_link_alone_do_as_well(self):
         self.assertEqual(run("2x1", "auto", "--ipv6=link")[0], "2 ranks over tcp")
+
+    @unittest.skipUnless(HAVE_GLOO, "built without Gloo")
+    def test_gloo_does_so_too(self):
+        gloo = run("2x2", "gloo", "--ipv6=link", algorithm="hierarchical")
+        self.assertEqual(gloo[0], "4 ranks over gloo")
+        self.assert_same_bits(gloo, run("2x2", "auto", algorithm="hierarchical"))
 
     def test_an_interface_that_is_not_there_is_an_error_that_lists_them(self):
         with self.assertRaisesRegex(AssertionError, r'no network interface "ib" that is up: .* eth0 \(10\.77\.0\.1'):
