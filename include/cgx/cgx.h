@@ -249,8 +249,8 @@ CGX_API cgx_status cgx_comm_create(const cgx_config* config, cgx_comm** comm);
 /* Waits for outstanding work (at most its timeout), disconnects, frees. Work handles of this
  * communicator must be destroyed before. */
 CGX_API void cgx_comm_destroy(cgx_comm* comm);
-/* Fails the communicator: running and queued work ends with CGX_ABORTED here and CGX_PEER_FAILED on the peers. Returns
- * at once. Any thread. */
+/* Fails the communicator: running and queued work ends with CGX_ABORTED here and CGX_PEER_FAILED on the peers, and a
+ * cgx_comm_shrink() that runs on it ends with CGX_ABORTED. Returns at once. Any thread. */
 CGX_API cgx_status cgx_comm_abort(cgx_comm* comm, const char* reason);
 /* Goes on without the ranks that died: `*shrunk` is a new communicator of the survivors, in the order of their old ranks.
  * Collective: every rank that lives calls it after a failure (a rank whose calls have not failed yet may: its

@@ -1,6 +1,7 @@
 // See agreement.h. A card is a JSON object, so that another version can at least say which one it is.
 #include "comm/agreement.h"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -104,6 +105,21 @@ Status missing(Store* store, const Agreement& agreement, int size) {
       name_ranks(ranks), size, agreement.timeout_ms, agreement.job, refusal_of(*store));
 }
 
+// Looks now and then whether a rank has left word that it gave up.
+Result<std::string> await_card(Store* store, const Agreement& agreement, int size, int peer,
+                               const Deadline& deadline) {
+  constexpr int64_t kLookMs = 200;
+  for (;;) {
+    const int64_t left_ms = deadline.left_ms();
+    Result<std::string> text =
+        read_card(store, card_key(agreement.job, peer), peer, std::min(left_ms, kLookMs));
+    if (text.ok() || text.status().code() != Code::kTimeout) return text;
+    const std::string failure = find_failure(store, agreement.job, agreement.rank, size);
+    if (!failure.empty()) return error(Code::kPeerFailed, "while all ranks meet: {}", failure);
+    if (left_ms == 0) return missing(store, agreement, size);
+  }
+}
+
 }  // namespace
 
 // What is put in are names that were checked, addresses and numbers, which JSON does not escape, and one
@@ -143,10 +159,8 @@ Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement,
   std::vector<std::string> heirs(static_cast<size_t>(own.size), own.heir);
   for (int r = 0; r < own.size; ++r) {
     if (r == agreement.rank) continue;
-    Result<std::string> text = read_card(store, card_key(agreement.job, r), r, deadline.left_ms());
-    if (!text.ok())
-      return text.status().code() == Code::kTimeout ? missing(store, agreement, own.size) : text.status();
-    CGX_ASSIGN_OR_RETURN(const Card card, parse_card(*text, r));
+    CGX_ASSIGN_OR_RETURN(const std::string text, await_card(store, agreement, own.size, r, deadline));
+    CGX_ASSIGN_OR_RETURN(const Card card, parse_card(text, r));
     CGX_RETURN_IF_ERROR(compare_cards(card, r, own, agreement.rank));
     heirs[static_cast<size_t>(r)] = card.heir;
   }

@@ -98,11 +98,14 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   first.job = config.job;
   first.store = config.store;
   const int64_t meet_ms = config.timeout_ms;
-  return create(std::move(config), std::move(first), meet_ms);
+  CGX_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> made,
+                       open(std::move(config), std::move(first), meet_ms, nullptr));
+  CGX_RETURN_IF_ERROR(made->begin());
+  return made;
 }
 
-Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig config, Lineage lineage,
-                                                           int64_t meet_ms) {
+Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig config, Lineage lineage,
+                                                         int64_t meet_ms, const StopFlag& stop) {
   lineage.rank = config.rank;
   lineage.size = config.size;
   if (config.size > 1) {
@@ -135,6 +138,7 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
   transport_config.store = config.store;
   transport_config.job = config.job;
   transport_config.timeout_ms = meet_ms;
+  transport_config.stop = stop;
   transport_config.interface_name = config.interface_name;
   transport_config.secret = config.secret;
   transport_config.host_id = config.host_id;
@@ -146,15 +150,15 @@ Result<std::unique_ptr<Communicator>> Communicator::create(CommunicatorConfig co
       new Communicator(std::move(config), algorithm, std::move(transport), std::move(lineage)));
   seen.transport = made->transport_name();
   made->observer_ = std::make_unique<Observer>(std::move(seen));
-  const CommunicatorConfig& kept = made->config_;
-  if (!kept.policy.empty()) {
-    CGX_ASSIGN_OR_RETURN(Profile profile, read_policy(kept.policy, {kept.size, made->transport_->hosts(),
-                                                                    made->transport_name()}));
-    made->plans_.set_profile(std::move(profile), true);
-  } else if (kept.tune) {
-    CGX_RETURN_IF_ERROR(made->tune());
-  }
   return made;
+}
+
+Status Communicator::begin() {
+  if (config_.policy.empty()) return config_.tune ? tune() : Status();
+  CGX_ASSIGN_OR_RETURN(Profile profile,
+                       read_policy(config_.policy, {config_.size, transport_->hosts(), transport_name()}));
+  plans_.set_profile(std::move(profile), true);
+  return Status();
 }
 
 Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm,
@@ -412,6 +416,11 @@ void Communicator::abort(const std::string& reason) {
   Status status = error(Code::kAborted, "rank {} aborted the communicator: {}", config_.rank, reason);
   {
     const std::lock_guard lock(mutex_);
+    if (shrinking_ && !*stop_shrink_) {
+      why_stopped_ = reason;
+      *stop_shrink_ = true;
+      if (successor_ != nullptr) successor_->abort(reason);
+    }
     if (!failure_.ok()) return;
     failure_ = status;
     aborted_ = true;

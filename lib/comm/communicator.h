@@ -88,6 +88,7 @@ class Communicator {
   Status allreduce(AllreduceCall call);
   // An error here means that nothing was queued and `done` is not called.
   Result<std::shared_ptr<Work>> allreduce_async(AllreduceCall call, Work::Done done);
+  // Any thread. Ends a running shrink() too, with kAborted.
   void abort(const std::string& reason);
   // Goes on with the survivors: ranks in the old order, residuals as of the last success. Collective over
   // those that live; fails the communicator where it has not failed. Once, unless it ends with an error.
@@ -123,9 +124,13 @@ class Communicator {
  private:
   Communicator(CommunicatorConfig config, const Algorithm* algorithm, std::unique_ptr<Transport> transport,
                Lineage lineage);
-  static Result<std::unique_ptr<Communicator>> create(CommunicatorConfig config, Lineage lineage,
-                                                      int64_t meet_ms);
+  // Connected, but without a policy: begin() is still to come.
+  static Result<std::unique_ptr<Communicator>> open(CommunicatorConfig config, Lineage lineage,
+                                                    int64_t meet_ms, const StopFlag& stop);
+  Status begin();
   // The parts of shrink().
+  class Shrinking;
+  Result<Shrunk> agree_and_go_on(int64_t timeout_ms);
   Lineage next_generation(const Survivors& survivors);
   Result<Shrunk> go_on(Lineage next, Store* found, uint64_t operation, int64_t timeout_ms);
   // Every rank is here and has made this communicator.
@@ -167,9 +172,13 @@ class Communicator {
 
   std::unique_ptr<Observer> observer_;  // set by create()
 
-  mutable std::mutex mutex_;  // of the two below
+  mutable std::mutex mutex_;  // of the five below
   Status failure_;
   bool aborted_ = false;
+  bool shrinking_ = false;
+  std::string why_stopped_;            // of the shrink
+  Communicator* successor_ = nullptr;  // that a shrink has made and not given out yet
+  const std::shared_ptr<std::atomic<bool>> stop_shrink_ = std::make_shared<std::atomic<bool>>(false);
 
   std::atomic<int> unfinished_{0};  // queued or running operations; a running callback is not one
   std::unique_ptr<Worker> worker_;

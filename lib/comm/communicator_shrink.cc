@@ -11,6 +11,27 @@
 
 namespace cgx {
 
+// While one runs, abort() ends it: by a flag that waits look at, and by the new communicator once there is
+// one.
+class Communicator::Shrinking {
+ public:
+  explicit Shrinking(Communicator* self) : self_(self) {
+    const std::lock_guard lock(self_->mutex_);
+    *self_->stop_shrink_ = false;
+    self_->shrinking_ = true;
+  }
+  ~Shrinking() {
+    const std::lock_guard lock(self_->mutex_);
+    self_->shrinking_ = false;
+    self_->successor_ = nullptr;
+  }
+  Shrinking(const Shrinking&) = delete;
+  Shrinking& operator=(const Shrinking&) = delete;
+
+ private:
+  Communicator* self_;
+};
+
 Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
   if (timeout_ms <= 0) timeout_ms = config_.timeout_ms;
   CGX_RETURN_IF_ERROR(require_own_process());
@@ -22,16 +43,27 @@ Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
                  "this communicator was shrunk already: shrink the one that came of it");
   }
   if (failure().ok()) abort("goes on with the survivors (shrink)");
+  const Shrinking shrinking(this);
   if (!worker_->wait_idle(timeout_ms)) {
     return error(Code::kTimeout, "work of the failed communicator has not ended within {} ms", timeout_ms);
   }
+  Result<Shrunk> shrunk = agree_and_go_on(timeout_ms);
+  was_shrunk_ = shrunk.ok();
+  if (shrunk.ok() || !*stop_shrink_) return shrunk;
+  survivor_store_.drop_connection();
+  const std::lock_guard lock(mutex_);
+  return error(Code::kAborted, "rank {} aborted the shrink of its communicator: {} ({})", config_.rank,
+               why_stopped_, shrunk.status().message());
+}
+
+Result<Shrunk> Communicator::agree_and_go_on(int64_t timeout_ms) {
   for (;;) {
-    CGX_ASSIGN_OR_RETURN(Store * found, survivor_store_.find(lineage_, timeout_ms));
+    CGX_ASSIGN_OR_RETURN(Store * found, survivor_store_.find(lineage_, timeout_ms, stop_shrink_));
     const std::unique_ptr<Store> proven =
         config_.secret.empty() ? nullptr : make_signed_store(found, config_.secret);
-    CGX_ASSIGN_OR_RETURN(
-        const Survivors survivors,
-        agree_on_survivors(proven != nullptr ? proven.get() : found, lineage_, operation_ + 1, timeout_ms));
+    Store* const store = proven != nullptr ? proven.get() : found;
+    CGX_ASSIGN_OR_RETURN(const Survivors survivors,
+                         agree_on_survivors(store, lineage_, operation_ + 1, timeout_ms, stop_shrink_));
     Lineage next = next_generation(survivors);
     const int left = static_cast<int>(survivors.ranks.size());
     const bool fewer = left < lineage_.size;
@@ -40,14 +72,16 @@ Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
     again.heir = std::move(lineage_.heir);
     lineage_ = std::move(again);
     Result<Shrunk> shrunk = go_on(std::move(next), found, survivors.operation, timeout_ms);
-    if (shrunk.ok()) {
-      was_shrunk_ = true;
-      return shrunk;
-    }
+    if (shrunk.ok()) return shrunk;
     log(LogLevel::kInfo, Subsystem::kInit, "rank {} of job \"{}\": shrinking failed: {}", config_.rank,
         config_.job, shrunk.status().message());
+    if (*stop_shrink_) {
+      publish_failure(store, lineage_.job_name(), lineage_.rank,
+                      error(Code::kAborted, "it aborted the shrink"));
+      return shrunk;
+    }
     const Code code = shrunk.status().code();
-    if (!fewer || (code != Code::kPeerFailed && code != Code::kTimeout)) return shrunk.status();
+    if (!fewer || (code != Code::kPeerFailed && code != Code::kTimeout)) return shrunk;
   }
 }
 
@@ -83,13 +117,25 @@ Result<Shrunk> Communicator::go_on(Lineage next, Store* found, uint64_t operatio
   for (int r = 0; r < next.size; ++r) {
     if (r != next.rank) others.push_back(r);
   }
-  auto watched = std::make_unique<WatchedStore>(found, others, next.is_gone);
+  auto watched = std::make_unique<WatchedStore>(found, others, next.is_gone, stop_shrink_);
   config.store = watched.get();
   next.store = found;
   CGX_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> made,
-                       create(std::move(config), std::move(next), timeout_ms));
+                       open(std::move(config), std::move(next), timeout_ms, stop_shrink_));
+  {
+    const std::lock_guard lock(mutex_);
+    if (*stop_shrink_) return error(Code::kAborted, "given up when all were connected");
+    successor_ = made.get();
+  }
+  Status begun = made->begin();
   made->operation_ = operation;
-  CGX_RETURN_IF_ERROR(made->greet("going on with the survivors", timeout_ms));
+  if (begun.ok()) begun = made->greet("going on with the survivors", timeout_ms);
+  {
+    const std::lock_guard lock(mutex_);
+    successor_ = nullptr;
+    if (*stop_shrink_ && begun.ok()) begun = error(Code::kAborted, "given up at the end");
+  }
+  if (!begun.ok()) return begun;
   watched->stop_watching();
   made->feedback_ = std::move(feedback_);
   made->feedback_.fold();

@@ -15,7 +15,7 @@ namespace cgx {
 namespace {
 
 constexpr int64_t kMaxPauseMs = 20;
-constexpr int64_t kTurnMs = 100;  // how often a wait looks who has died
+constexpr int64_t kTurnMs = 20;  // how often a wait looks who has died
 // At the end of the time the lowest rank decides, and each other one only where those before it have not.
 constexpr int64_t kPrecedenceMs = 200;
 
@@ -51,9 +51,10 @@ std::optional<Survivors> parse(const std::string& text, int size) {
 // One generation's agreement, as one rank sees it.
 class Agreeing {
  public:
-  Agreeing(Store* store, const Lineage& lineage)
+  Agreeing(Store* store, const Lineage& lineage, const StopFlag& stop)
       : store_(store),
         lineage_(lineage),
+        stop_(stop),
         here_(static_cast<size_t>(lineage.size)),
         gone_(static_cast<size_t>(lineage.size)) {}
 
@@ -62,6 +63,7 @@ class Agreeing {
     const Deadline deadline(timeout_ms);
     const Deadline own_turn(timeout_ms + lineage_.rank * kPrecedenceMs);
     for (int64_t pause_ms = 1;; pause_ms = std::min(2 * pause_ms, kMaxPauseMs)) {
+      if (is_set(stop_)) return error(Code::kAborted, "given up while the survivors agree");
       CGX_ASSIGN_OR_RETURN(const std::optional<std::string> decided, look(members_key(lineage_)));
       if (decided) return read(*decided);
       CGX_RETURN_IF_ERROR(look_around());
@@ -154,17 +156,19 @@ class Agreeing {
 
   Store* store_;
   const Lineage& lineage_;
+  const StopFlag& stop_;
   std::vector<std::optional<uint64_t>> here_;  // how far each that came has come
   std::vector<bool> gone_;
 };
 
 // The store of the lowest rank that lives.
-Result<std::unique_ptr<Store>> find_successor(const Lineage& lineage, int64_t timeout_ms) {
-  const Deadline deadline(timeout_ms);
+Result<std::unique_ptr<Store>> find_successor(const Lineage& lineage, int64_t timeout_ms,
+                                              const StopFlag& stop) {
+  const Deadline deadline(timeout_ms, stop);
   for (int r = 0; r < lineage.rank; ++r) {
     const std::string& address = lineage.heirs[static_cast<size_t>(r)];
     Result<std::unique_ptr<Store>> store =
-        connect_to_heir(address, std::max<int64_t>(1, deadline.left_ms()), lineage.secret);
+        connect_to_heir(address, std::max<int64_t>(1, deadline.left_ms()), lineage.secret, stop);
     if (store.ok()) return store;
     if (store.status().code() == Code::kPeerFailed) continue;
     return error(Code::kTimeout,
@@ -186,14 +190,14 @@ std::string Lineage::job_name() const {
 
 std::string Survivors::words() const { return fmt::format("{}", fmt::join(ranks, ",")); }
 
-Result<Store*> SurvivorStore::find(const Lineage& lineage, int64_t timeout_ms) {
+Result<Store*> SurvivorStore::find(const Lineage& lineage, int64_t timeout_ms, const StopFlag& stop) {
   if (lineage.heir == nullptr) return lineage.store;
   const std::string card = fmt::format("{}/card/{}", lineage.job_name(), lineage.rank);
   if (made_ != nullptr) {  // by an earlier round of this shrink
     const Code code = made_->try_get(card).status().code();
     if (made_->serves() || code == Code::kOk || code == Code::kTimeout) return made_.get();
   } else {
-    Result<std::unique_ptr<Store>> again = lineage.store->reconnect(timeout_ms);
+    Result<std::unique_ptr<Store>> again = lineage.store->reconnect(timeout_ms, stop);
     // What answers at a dead server's address may be another job's: it must know this one.
     if (again.ok() && (*again)->try_get(card).ok()) {
       made_ = std::move(again).value();
@@ -209,21 +213,23 @@ Result<Store*> SurvivorStore::find(const Lineage& lineage, int64_t timeout_ms) {
           again.status().message());
     }
   }
-  CGX_ASSIGN_OR_RETURN(made_, find_successor(lineage, timeout_ms));
+  CGX_ASSIGN_OR_RETURN(made_, find_successor(lineage, timeout_ms, stop));
   return made_.get();
 }
 
 Result<Survivors> agree_on_survivors(Store* store, const Lineage& lineage, uint64_t operation,
-                                     int64_t timeout_ms) {
-  return Agreeing(store, lineage).run(operation, timeout_ms);
+                                     int64_t timeout_ms, const StopFlag& stop) {
+  return Agreeing(store, lineage, stop).run(operation, timeout_ms);
 }
 
 Result<std::string> WatchedStore::get(const std::string& key, int64_t timeout_ms) {
   const Deadline deadline(timeout_ms);
   for (;;) {
     const int64_t left_ms = deadline.left_ms();
-    Result<std::string> value = inner_->get(key, std::min(left_ms, is_gone_ ? kTurnMs : left_ms));
+    const bool watched = is_gone_ || stop_ != nullptr;
+    Result<std::string> value = inner_->get(key, std::min(left_ms, watched ? kTurnMs : left_ms));
     if (value.ok() || value.status().code() != Code::kTimeout || left_ms == 0) return value;
+    if (is_set(stop_)) return error(Code::kAborted, "given up while the survivors met");
     for (const int r : members_) {
       if (is_gone_ && is_gone_(r)) return error(Code::kPeerFailed, "rank {} died while the survivors met", r);
     }

@@ -47,7 +47,11 @@ struct Survivors {
 // it or its successor. Made anew where it has died since.
 class SurvivorStore {
  public:
-  Result<Store*> find(const Lineage& lineage, int64_t timeout_ms);
+  Result<Store*> find(const Lineage& lineage, int64_t timeout_ms, const StopFlag& stop);
+  // After a wait that was given up: the answer to an old question may still come on a connection.
+  void drop_connection() {
+    if (made_ != nullptr && !made_->serves()) made_.reset();
+  }
   // Null where nothing was made.
   std::unique_ptr<Store> take() { return std::move(made_); }
 
@@ -55,30 +59,34 @@ class SurvivorStore {
   std::unique_ptr<Store> made_;
 };
 
-// Collective over the survivors. kPeerFailed: they decided without this rank.
+// Collective over the survivors. kPeerFailed: they decided without this rank. kAborted: `stop` was set.
 Result<Survivors> agree_on_survivors(Store* store, const Lineage& lineage, uint64_t operation,
-                                     int64_t timeout_ms);
+                                     int64_t timeout_ms, const StopFlag& stop);
 
-// `inner`, whose waits end with kPeerFailed once one of `members` has ended, as long as `is_gone` is set. A
-// death while the survivors connect is so found at once.
+// `inner`, whose waits end with kPeerFailed once one of `members` has ended, and with kAborted once `stop` is
+// set: both until stop_watching(). A death while the survivors connect is so found at once.
 class WatchedStore final : public Store {
  public:
-  WatchedStore(Store* inner, std::vector<int> members, std::function<bool(int)> is_gone)
-      : inner_(inner), members_(std::move(members)), is_gone_(std::move(is_gone)) {}
+  WatchedStore(Store* inner, std::vector<int> members, std::function<bool(int)> is_gone, StopFlag stop)
+      : inner_(inner), members_(std::move(members)), is_gone_(std::move(is_gone)), stop_(std::move(stop)) {}
 
-  void stop_watching() { is_gone_ = nullptr; }
+  void stop_watching() {
+    is_gone_ = nullptr;
+    stop_ = nullptr;
+  }
 
   Status set(const std::string& key, const std::string& value) override { return inner_->set(key, value); }
   Result<std::string> get(const std::string& key, int64_t timeout_ms) override;
   Result<std::unique_ptr<StoreHeir>> make_heir() override { return inner_->make_heir(); }
-  Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms) override {
-    return inner_->reconnect(timeout_ms);
+  Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms, const StopFlag& stop) override {
+    return inner_->reconnect(timeout_ms, stop);
   }
 
  private:
   Store* inner_;
   std::vector<int> members_;
   std::function<bool(int)> is_gone_;
+  StopFlag stop_;
 };
 
 }  // namespace cgx

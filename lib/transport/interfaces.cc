@@ -9,7 +9,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
+#include <system_error>
 #include <tuple>
 
 namespace cgx {
@@ -52,10 +54,13 @@ std::string numeric(const sockaddr* address, socklen_t bytes) {
 
 }  // namespace
 
-std::vector<InterfaceAddress> interface_addresses() {
+Result<std::vector<InterfaceAddress>> interface_addresses() {
   std::vector<InterfaceAddress> all;
   ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return all;
+  if (::getifaddrs(&list) != 0) {
+    return error(Code::kResource, "cannot list the network interfaces of this host: {}",
+                 std::system_category().message(errno));
+  }
   for (const ifaddrs* i = list; i != nullptr; i = i->ifa_next) {
     if (i->ifa_addr == nullptr || (i->ifa_flags & IFF_UP) == 0) continue;
     const int family = i->ifa_addr->sa_family;

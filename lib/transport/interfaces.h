@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/status.h"
+
 namespace cgx {
 
 // An address of an interface that is up. One that has several comes several times.
@@ -18,7 +20,8 @@ struct InterfaceAddress {
   bool link_only = false;
 };
 
-std::vector<InterfaceAddress> interface_addresses();
+// kResource where the kernel cannot be asked: no descriptor, no memory.
+Result<std::vector<InterfaceAddress>> interface_addresses();
 
 // The best of `all`, or null: of the interface that `pattern` names first (an exact name before one that only
 // begins so); there IPv4 before IPv6, and addresses of the link alone last. An empty pattern, and one of

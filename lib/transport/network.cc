@@ -75,7 +75,12 @@ Result<std::string> choose_address(const char* transport, const TransportConfig&
     std::string address = address_towards(config.reach_host, config.socket_family);
     if (!address.empty()) return address;
   }
-  const std::vector<InterfaceAddress> all = interface_addresses();
+  const auto listed = interface_addresses();
+  if (!listed.ok()) {
+    return error(listed.status().code(), "{}: rank {}: {}", transport, config.rank,
+                 listed.status().message());
+  }
+  const std::vector<InterfaceAddress>& all = *listed;
   const InterfaceAddress* chosen = choose_interface(all, pattern, config.socket_family);
   if (chosen != nullptr) return chosen->address;
   if (!pattern.empty()) {

@@ -126,7 +126,7 @@ Status ShmTransport::join(const TransportConfig& config, uint64_t job_hash,
   }
   own_.header().ready.store(1, std::memory_order_seq_cst);
   for (const Peer& peer : peers_) wake(peer.segment.bell(), peer.door);
-  CGX_RETURN_IF_ERROR(wait_for_peers(config.timeout_ms));
+  CGX_RETURN_IF_ERROR(wait_for_peers(config));
   door_.unlink();  // everybody has both: a crash leaves nothing behind
   own_.unlink();
   may_spin_ = every_rank_can_have_a_core();

@@ -68,7 +68,7 @@ class ShmTransport final : public Half {
   Status wait_for_room(const Wait& wait, size_t bytes, uint8_t** memory);
   Status wait_for_message(const Wait& wait, int peer, size_t bytes);
   Status wait_for_queues(const Wait& wait);
-  Status wait_for_peers(int64_t timeout_ms);
+  Status wait_for_peers(const TransportConfig& config);
   template <typename Look>
   void nap(int milliseconds, const Look& look);
   std::string slow_peers() const;

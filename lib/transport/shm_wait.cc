@@ -211,18 +211,20 @@ Status ShmTransport::wait_for_queues(const Wait& wait) {
   });
 }
 
-Status ShmTransport::wait_for_peers(int64_t timeout_ms) {
+Status ShmTransport::wait_for_peers(const TransportConfig& config) {
   std::vector<int> missing;
   const auto all_ready = [&] {
     missing.clear();
     for (const Peer& peer : peers_) {
       if (peer.segment.header().ready.load(std::memory_order_seq_cst) == 0) missing.push_back(peer.rank);
     }
-    return missing.empty();
+    return missing.empty() || is_set(config.stop);
   };
-  return wait_until({timeout_ms, "start"}, -1, all_ready, [&] {
+  const auto words = [&] {
     return fmt::format("waiting for {} to map shared memory (phase start)", name_ranks(missing));
-  });
+  };
+  CGX_RETURN_IF_ERROR(wait_until({config.timeout_ms, "start"}, -1, all_ready, words));
+  return missing.empty() ? Status() : fail(error(Code::kAborted, "given up while {}", words()));
 }
 
 }  // namespace cgx

@@ -63,7 +63,7 @@ class PrefixStore final : public Store {
 
 }  // namespace
 
-Result<std::unique_ptr<Store>> Store::reconnect(int64_t /*timeout_ms*/) {
+Result<std::unique_ptr<Store>> Store::reconnect(int64_t /*timeout_ms*/, const StopFlag& /*stop*/) {
   return error(Code::kUnsupported, "a store that outlives the ranks has no other connection");
 }
 

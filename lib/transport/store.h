@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/deadline.h"
 #include "base/status.h"
 
 namespace cgx {
@@ -42,7 +43,8 @@ class Store {
   // True in the process that serves it to the others.
   virtual bool serves() const { return false; }
   // Another connection to the same store. kPeerFailed: nobody serves it any more, its process has ended.
-  virtual Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms);
+  // `stop` ends the wait for it, and each of its own waits, as the timeout does.
+  virtual Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms, const StopFlag& stop);
 };
 
 // Ranks as threads of one process (tests): share one object.
@@ -60,7 +62,7 @@ struct TcpStoreConfig {
 Result<std::unique_ptr<Store>> make_tcp_store(const TcpStoreConfig& config);
 // Waits for the rank of that address to serve. kPeerFailed: it is dead.
 Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms,
-                                               const std::string& secret);
+                                               const std::string& secret, const StopFlag& stop);
 // Values carry an HMAC-SHA256 of key and value: one that was set without this secret is kMismatch. Does not
 // own `store`. What a store holds is set and read through such a one on all ranks, or on none.
 std::unique_ptr<Store> make_signed_store(Store* store, std::string secret);

@@ -82,7 +82,7 @@ Result<std::unique_ptr<StoreHeir>> make_tcp_heir(const std::string& host, const 
 }
 
 Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64_t timeout_ms,
-                                               const std::string& secret) {
+                                               const std::string& secret, const StopFlag& stop) {
   std::istringstream words(address);
   std::string host, nonce, boot;
   uint16_t port = 0;
@@ -92,8 +92,9 @@ Result<std::unique_ptr<Store>> connect_to_heir(const std::string& address, int64
   if ((host.starts_with("127.") || host == "::1") && boot != kernel()) {
     return error(Code::kTimeout, "{} is an address of another host: it cannot be reached from here", host);
   }
-  const Deadline deadline(timeout_ms);
-  CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, connect_tcp_store({host, port, -1, timeout_ms, secret}));
+  const Deadline deadline(timeout_ms, stop);
+  CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> store,
+                       connect_tcp_store({host, port, -1, timeout_ms, secret}, stop));
   CGX_ASSIGN_OR_RETURN(const std::string found,
                        store->get(kNonceKey, std::max<int64_t>(1, deadline.left_ms())));
   if (found != nonce) {

@@ -21,6 +21,6 @@ Result<std::unique_ptr<Store>> make_served_tcp_store(const std::string& host, ui
                                                      std::unique_ptr<StoreServer> server);
 
 // One try. kPeerFailed: refused, or ended before an answer. kTimeout: nobody knows.
-Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config);
+Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config, const StopFlag& stop);
 
 }  // namespace cgx

@@ -38,7 +38,7 @@ std::string cause(int number) { return std::system_category().message(number); }
 int wait_ready(int fd, short events, const Deadline& deadline) {
   for (;;) {
     pollfd p = {fd, events, 0};
-    const int n = ::poll(&p, 1, static_cast<int>(std::min<int64_t>(deadline.left_ms(), 60000)));
+    const int n = ::poll(&p, 1, static_cast<int>(deadline.nap_ms(60000)));
     if (n > 0) return 0;
     if (n < 0 && errno != EINTR) return errno;
     if (n == 0 && deadline.over()) return ETIMEDOUT;
@@ -133,7 +133,7 @@ int connect_once(const std::string& host, uint16_t port, const Deadline& deadlin
   int fd = -1;
   for (const addrinfo* a = list; a != nullptr && fd < 0; a = a->ai_next) {
     // One that does not answer leaves time for the others.
-    const Deadline share(left-- == 1 ? deadline.left_ms() : std::min(deadline.left_ms(), kAddressMs));
+    const Deadline share = left-- == 1 ? deadline : deadline.within(kAddressMs);
     fd = connect_to(*a, share, fault);
     if (fd < 0) *reason = fmt::format("{}: {}", numeric(*a), cause(*fault));
   }
@@ -143,10 +143,11 @@ int connect_once(const std::string& host, uint16_t port, const Deadline& deadlin
 
 class TcpStore final : public Store {
  public:
-  TcpStore(TcpStoreConfig config, std::unique_ptr<StoreServer> server, int fd)
+  TcpStore(TcpStoreConfig config, std::unique_ptr<StoreServer> server, int fd, StopFlag stop = nullptr)
       : config_(std::move(config)),
         name_(fmt::format("tcp store at {}:{}", config_.host, config_.port)),
         server_(std::move(server)),
+        stop_(std::move(stop)),
         fd_(fd) {}
 
   ~TcpStore() override {
@@ -190,11 +191,11 @@ class TcpStore final : public Store {
 
   bool serves() const override { return server_ != nullptr; }
 
-  Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms) override {
+  Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms, const StopFlag& stop) override {
     TcpStoreConfig again = config_;
     if (server_ != nullptr) again.host = server_->own_host();
     again.timeout_ms = timeout_ms;
-    return connect_tcp_store(again);
+    return connect_tcp_store(again, stop);
   }
 
   std::string last_refusal() const override { return server_ != nullptr ? server_->last_refusal() : ""; }
@@ -280,7 +281,7 @@ class TcpStore final : public Store {
     request += value;
     const std::lock_guard lock(mutex_);
     if (fd_ < 0) return error(Code::kPeerFailed, "{}: the connection is lost", name_);
-    const Deadline deadline(std::clamp<int64_t>(timeout_ms, 0, INT64_MAX - kAnswerMs) + kAnswerMs);
+    const Deadline deadline(std::clamp<int64_t>(timeout_ms, 0, INT64_MAX - kAnswerMs) + kAnswerMs, stop_);
     Reply reply;
     int fault = send_all(fd_, request, deadline);
     if (fault == 0) fault = receive_reply(deadline, &reply);
@@ -322,6 +323,7 @@ class TcpStore final : public Store {
   const TcpStoreConfig config_;
   const std::string name_;
   std::unique_ptr<StoreServer> server_;
+  const StopFlag stop_;
   std::mutex mutex_;  // one request at a time
   int fd_;
 };
@@ -377,8 +379,8 @@ Result<std::unique_ptr<Store>> make_served_tcp_store(const std::string& host, ui
   return std::unique_ptr<Store>(std::move(store));
 }
 
-Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config) {
-  const Deadline deadline(config.timeout_ms);
+Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config, const StopFlag& stop) {
+  const Deadline deadline(config.timeout_ms, stop);
   std::string reason;
   int fault = 0;
   const int fd = connect_once(config.host, config.port, deadline, &reason, &fault);
@@ -387,7 +389,7 @@ Result<std::unique_ptr<Store>> connect_tcp_store(const TcpStoreConfig& config) {
     return error(nobody ? Code::kPeerFailed : Code::kTimeout, "tcp store at {}:{}: cannot connect: {}",
                  config.host, config.port, reason);
   }
-  auto store = std::make_unique<TcpStore>(config, nullptr, fd);
+  auto store = std::make_unique<TcpStore>(config, nullptr, fd, stop);
   CGX_RETURN_IF_ERROR(store->greet(deadline));
   return std::unique_ptr<Store>(std::move(store));
 }

@@ -332,7 +332,7 @@ void Connector::wait_and_advance() {
     fds.push_back({visit.socket.get(), static_cast<short>(visit.connected ? POLLIN : POLLOUT), 0});
   }
   for (const Guest& guest : guests_) fds.push_back({guest.socket.get(), POLLIN, 0});
-  ::poll(fds.data(), fds.size(), static_cast<int>(std::min(deadline_.left_ms(), kRetryMs)));
+  ::poll(fds.data(), fds.size(), static_cast<int>(deadline_.nap_ms(kRetryMs)));
   size_t i = 1;
   for (Visit& visit : visits_) {
     if (fds[i++].revents != 0 && visit.socket) advance(visit);
@@ -357,6 +357,7 @@ Status Connector::connect() {
       const std::string failure = find_failure(config_.store, config_.job, config_.rank, config_.size);
       if (!failure.empty()) return error(Code::kPeerFailed, "tcp: while all ranks connect: {}", failure);
     }
+    if (is_set(config_.stop)) return error(Code::kAborted, "tcp: given up while all ranks connect");
     if (deadline_.over()) return missing();
   }
   return {};
@@ -365,7 +366,7 @@ Status Connector::connect() {
 }  // namespace
 
 Result<TcpMesh> connect_tcp(const TransportConfig& config) {
-  const Deadline deadline(config.timeout_ms);
+  const Deadline deadline(config.timeout_ms, config.stop);
   const std::string own = network_card();
   CGX_ASSIGN_OR_RETURN(
       const std::vector<std::string> hosts,

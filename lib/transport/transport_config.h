@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/deadline.h"
 #include "transport/store.h"
 
 namespace cgx {
@@ -16,6 +17,7 @@ struct TransportConfig {
   Store* store = nullptr;      // used while opening only; keys start with the job's name
   std::string job = "cgx";     // every communicator of a store has its own
   int64_t timeout_ms = 30000;  // for all ranks to come
+  StopFlag stop;               // ends opening with an error; a store's waits are its own affair
   std::string interface_name;  // tcp, gloo: as interfaces.h says; empty: CGX_SOCKET_IFNAME, else by address
   int socket_family = 0;       // tcp, gloo: AF_INET or AF_INET6; 0: CGX_SOCKET_FAMILY, else either
   std::string

@@ -152,9 +152,10 @@ class Job(Group):
 
     worker = None  # set by scripts/chaos
 
-    def __init__(self, size, *, store="file", prefix=None, env=None, of_rank=None, start=True, host="127.0.0.1", **options):
+    def __init__(self, size, *, store="file", program=None, prefix=None, env=None, of_rank=None, start=True, host="127.0.0.1", **options):
         super().__init__()
         self.size, self.prefix, self.env, self.of_rank = size, prefix or (lambda rank: []), env or {}, of_rank or {}
+        self.program = program or self.worker
         self.directory = tempfile.mkdtemp(prefix="cgx-chaos-")
         self.store = f"file:{self.directory}/store" if store == "file" else f"tcp:{host}:{free_port()}"
         self.options = {"timeout": 3000, "interface": "lo", **options}
@@ -165,7 +166,7 @@ class Job(Group):
 
     def start(self, rank):
         options = {"rank": rank, "size": self.size, "store": self.store, **self.options, **self.of_rank.get(rank, {})}
-        words = [*self.prefix(rank), self.worker, *(f"{key}={value}" for key, value in options.items())]
+        words = [*self.prefix(rank), self.program, *(f"{key}={value}" for key, value in options.items())]
         self.ranks[rank] = self.add(Process(f"rank {rank}", words, self.env))
         return self.ranks[rank]
 

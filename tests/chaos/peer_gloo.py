@@ -24,7 +24,12 @@ x = torch.zeros(30000)
 try:
     dist.all_reduce(x)
     say("stepping")
+    steps, said = 0, 0.0
     while True:
         dist.all_reduce(x)
+        steps += 1
+        if time.monotonic() - said > 0.02:
+            said = time.monotonic()
+            say("alive", steps=steps)
 except Exception as error:
     say("error", message=str(error).splitlines()[0][:200])

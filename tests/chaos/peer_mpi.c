@@ -28,8 +28,8 @@ int main(int argc, char** argv) {
       fflush(stdout);
       return 1;
     }
-    if (step % 20 == 0) {
-      printf("{\"at\": \"alive\", \"t\": %lld, \"rank\": %d}\n", now_us(), rank);
+    if (step % 5 == 0) {
+      printf("{\"at\": \"alive\", \"t\": %lld, \"rank\": %d, \"steps\": %d}\n", now_us(), rank, step);
       fflush(stdout);
     }
   }

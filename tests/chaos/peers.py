@@ -25,13 +25,13 @@ def gloo(size, directory, context):
     return group, [p.pid for p in group.processes]
 
 
-def openmpi(size, directory, context):
+def openmpi(size, directory, context, options=()):
     if not shutil.which("mpirun") or not shutil.which("mpicc"):
         raise Skip("mpirun or mpicc is missing (Debian: apt install openmpi-bin libopenmpi-dev)")
     program = f"{directory}/peer_mpi"
     subprocess.run(["mpicc", "-O2", f"{HERE}/peer_mpi.c", "-o", program], check=True)
     group = Group()
-    words = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(size), program]
+    words = ["mpirun", "--allow-run-as-root", "--oversubscribe", *options, "-np", str(size), program]
     mpirun = group.add(Process("mpirun", words, {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}))
     group.wait_until(lambda: len(mpirun.all("ready")) == size and mpirun.first("alive"), START_S, "Open MPI starts")
     return group, [line["pid"] for line in sorted(mpirun.all("ready"), key=lambda line: line["rank"])]

@@ -6,7 +6,6 @@
 // two.
 #include <cgx/cgx.h>
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -17,10 +16,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <deque>
 #include <iostream>
-#include <map>
 #include <mutex>
 #include <random>
 #include <sstream>
@@ -28,24 +25,16 @@
 #include <thread>
 #include <vector>
 
+#include "lines.h"
+
 namespace {
 
-using Options = std::map<std::string, std::string>;
-
-int64_t now_us() {
-  timespec t = {};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return int64_t{t.tv_sec} * 1000000 + t.tv_nsec / 1000;
-}
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return out + "\"";
-}
+using chaos::now_us;
+using chaos::Options;
+using chaos::quoted;
+using chaos::resources;
+using chaos::say;
+using chaos::with_error;
 
 // Faults that are armed strike inside of the library only: what this program itself needs is not what is
 // tested.
@@ -62,20 +51,6 @@ cgx_status in_library(Call call) {
   return status;
 }
 
-// One line: {"at": "error", "t": 123, ...}; `more` begins with ", " or is empty.
-void say(const char* at, const std::string& more = "") {
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  std::printf("{\"at\": \"%s\", \"t\": %lld%s}\n", at, static_cast<long long>(now_us()), more.c_str());
-  std::fflush(stdout);
-}
-
-std::string with_error(cgx_status status, int64_t steps) {
-  const std::string message = cgx_last_error();
-  return ", \"status\": \"" + std::string(cgx_status_name(status)) +
-         "\", \"steps\": " + std::to_string(steps) + ", \"message\": " + quoted(message);
-}
-
 struct Worker {
   explicit Worker(const Options& given) : o(given) {
     random.seed(static_cast<unsigned>(number("seed", 1) * 1000 + number("rank", 0)));
@@ -88,14 +63,8 @@ struct Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  const char* text(const char* key, const char* otherwise) const {
-    const auto found = o.find(key);
-    return found == o.end() ? otherwise : found->second.c_str();
-  }
-  int64_t number(const char* key, int64_t otherwise) const {
-    const auto found = o.find(key);
-    return found == o.end() ? otherwise : std::atoll(found->second.c_str());
-  }
+  const char* text(const char* key, const char* otherwise) const { return o.text(key, otherwise); }
+  int64_t number(const char* key, int64_t otherwise) const { return o.number(key, otherwise); }
   bool odd(const char* kind, int64_t step) const {
     return text("odd", "") == std::string(kind) && step >= number("odd_at", 3);
   }
@@ -186,6 +155,9 @@ struct Worker {
         return status;
       }
       if (*done == 0) say("stepping", ", \"size\": " + std::to_string(cgx_comm_size(comm)));
+      if (const int64_t every = number("say_every", 0); every > 0 && *done % every == 0) {
+        say("alive", ", \"steps\": " + std::to_string(*done));
+      }
       if (number("pause_us", 0) > 0) ::usleep(static_cast<useconds_t>(number("pause_us", 0)));
     }
     return CGX_OK;
@@ -221,6 +193,40 @@ struct Worker {
     return 0;
   }
 
+  // What a collective, or a shrink, returns; where `mine`, under the other thread's abort. That goes on until
+  // the end, as an abort before a shrink begins is none of the shrink.
+  std::string abort_once(int64_t cycle, bool mine, bool in_shrink) {
+    std::thread other;
+    std::atomic<int64_t> aborted{0};
+    std::atomic<bool> over{false};
+    if (in_shrink) static_cast<void>(cgx_comm_abort(comm, "chaos"));
+    if (mine) {
+      const auto delay = std::uniform_int_distribution<useconds_t>(0, 6000)(random);
+      other = std::thread([&, delay] {
+        ::usleep(delay);
+        aborted = now_us();
+        do {
+          static_cast<void>(cgx_comm_abort(comm, "chaos"));
+          ::usleep(200);
+        } while (in_shrink && !over);
+      });
+    }
+    const int64_t began = now_us();
+    cgx_status status = CGX_OK;
+    cgx_comm* left = nullptr;
+    if (in_shrink) status = cgx_comm_shrink(comm, 0, &left);
+    for (int64_t step = 0; !in_shrink && status == CGX_OK; ++step) status = step_once(step);
+    const int64_t returned = now_us();
+    std::string words = with_error(status, cycle) + R"(, "of": ")" + (in_shrink ? "shrink" : "call") + '"';
+    over = true;
+    if (mine) other.join();
+    if (mine && aborted < returned) {
+      words += ", \"us\": " + std::to_string(returned - std::max<int64_t>(aborted, began));
+    }
+    cgx_comm_destroy(left);
+    return words;
+  }
+
   // Cycles of a communicator that one rank aborts from another thread at a random moment.
   int aborts() {
     const int rank = static_cast<int>(number("rank", 0)), size = static_cast<int>(number("size", 1));
@@ -229,43 +235,13 @@ struct Worker {
         say("refused", with_error(status, cycle));
         return 0;
       }
-      std::thread other;
-      std::atomic<int64_t> aborted{0};
-      if (cycle % size == rank) {
-        const auto delay = std::uniform_int_distribution<useconds_t>(0, 6000)(random);
-        other = std::thread([&, delay] {
-          ::usleep(delay);
-          aborted = now_us();
-          static_cast<void>(cgx_comm_abort(comm, "chaos"));
-        });
-      }
-      cgx_status status = CGX_OK;
-      for (int64_t step = 0; status == CGX_OK; ++step) status = step_once(step);
-      const int64_t returned = now_us();
-      std::string words = with_error(status, cycle);
-      if (other.joinable()) {
-        other.join();
-        words += ", \"us\": " + std::to_string(returned - aborted);
-      }
-      words += ", \"after\": \"" + std::string(cgx_status_name(step_once(0))) + "\"";
-      say("aborted", words);
+      const std::string words = abort_once(cycle, cycle % size == rank, cycle % 4 == 3);
+      say("aborted", words + ", \"after\": \"" + std::string(cgx_status_name(step_once(0))) + "\"");
       cgx_comm_destroy(comm);
       comm = nullptr;
     }
     say("end", resources());
     return 0;
-  }
-
-  static std::string resources() {
-    long pages = 0, resident = 0;
-    if (FILE* file = std::fopen("/proc/self/statm", "r")) {
-      if (std::fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = 0;
-      std::fclose(file);
-    }
-    int descriptors = 0;
-    for (int fd = 0; fd < 1024; ++fd) descriptors += ::fcntl(fd, F_GETFD) >= 0 ? 1 : 0;
-    return ", \"rss_kib\": " + std::to_string(resident * (sysconf(_SC_PAGESIZE) / 1024)) +
-           ", \"descriptors\": " + std::to_string(descriptors);
   }
 
   // Fault points: for each number k on standard input, rank 0's k-th allocation (or thread, or descriptor)
@@ -396,12 +372,7 @@ struct Worker {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const size_t equal = word.find('=');
-    if (equal != std::string::npos) options[word.substr(0, equal)] = word.substr(equal + 1);
-  }
+  const Options options(argc, argv);
   Worker worker(options);
   const std::string mode = worker.text("mode", "train");
   say("begun");

@@ -5,8 +5,10 @@
 namespace cgx {
 namespace {
 
+using test::await_steps;
 using test::in_place;
 using test::noise;
+using test::process_config;
 using test::Processes;
 using test::Report;
 using test::TemporaryDirectory;
@@ -16,24 +18,11 @@ constexpr int64_t kTimeoutMs = 4000;
 // What a survivor may take beyond the timeout on a busy machine.
 constexpr int64_t kSlackMs = 6000;
 
-CommunicatorConfig config_for(const char* transport, int rank, int size, Store* store) {
-  CommunicatorConfig config;
-  config.rank = rank;
-  config.size = size;
-  config.store = store;
-  config.job = fmt::format("fault-{}", ::getppid());
-  config.transport = transport;
-  config.interface_name = "lo";
-  if (config.transport == "mixed") config.host_id = std::to_string(rank / 2);
-  config.timeout_ms = kTimeoutMs;
-  return config;
-}
-
 // Collectives until one fails.
 Status train(const char* transport, int rank, int size, const std::string& directory, Report& report) {
   CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, make_file_store(directory));
   CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
-                       Communicator::create(config_for(transport, rank, size, store.get())));
+                       Communicator::create(process_config(transport, rank, size, store.get(), kTimeoutMs)));
   std::vector<float> x = noise(rank, 200000);
   for (;;) {
     CGX_RETURN_IF_ERROR(comm->allreduce(in_place(x, whole(x.size(), "maxmin:bits=4,bucket=512"), true)));
@@ -46,7 +35,7 @@ bool is_here(const char* transport) {
   Processes one(1);
   one.start(0, [&](Report&) -> Status {
     CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, make_file_store(directory.path()));
-    return Communicator::create(config_for(transport, 0, 1, store.get())).status();
+    return Communicator::create(process_config(transport, 0, 1, store.get(), kTimeoutMs)).status();
   });
   one.wait_for(0);
   return one.report(0).code == 0;
@@ -69,10 +58,7 @@ TEST_P(Fault, AKilledRankIsNamedByEverySurvivorWithinTheTimeout) {
       ranks.start(r, [&, r](Report& report) { return train(GetParam(), r, size, directory.path(), report); });
     }
     const int victim = size - 1;
-    const int64_t give_up_ms = Report::now_ms() + 60000;
-    while (ranks.report(0).steps < 3 && ranks.report(0).code == -1 && Report::now_ms() < give_up_ms)
-      ::usleep(1000);
-    ASSERT_GE(ranks.report(0).steps, 3) << ranks.report(0).message;
+    await_steps(ranks, 0, 3);
     const int64_t killed_ms = Report::now_ms();
     ranks.kill(victim);
     ranks.wait_for(victim);
@@ -100,8 +86,7 @@ TEST_P(Fault, ARankThatNeverComesIsNamedByAllOthers) {
   for (const int r : {0, 2}) {
     ranks.start(r, [&, r](Report& report) -> Status {
       CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, make_file_store(directory.path()));
-      CommunicatorConfig config = config_for(GetParam(), r, kSize, store.get());
-      config.timeout_ms = 500;
+      const CommunicatorConfig config = process_config(GetParam(), r, kSize, store.get(), 500);
       static_cast<void>(report);
       return Communicator::create(config).status();
     });
@@ -123,8 +108,9 @@ TEST_P(Fault, ARankThatDoesNotCallIsNamedByAllOthers) {
   for (int r = 0; r < kSize; ++r) {
     ranks.start(r, [&, r](Report& report) -> Status {
       CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, make_file_store(directory.path()));
-      CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> comm,
-                           Communicator::create(config_for(GetParam(), r, kSize, store.get())));
+      CGX_ASSIGN_OR_RETURN(
+          const std::unique_ptr<Communicator> comm,
+          Communicator::create(process_config(GetParam(), r, kSize, store.get(), kTimeoutMs)));
       if (r == 1) ::raise(SIGSTOP);  // the destructor of `ranks` kills it
       std::vector<float> x = noise(r, 1000);
       AllreduceCall call = in_place(x, whole(x.size(), "none"));

@@ -100,4 +100,28 @@ class Processes {
   std::vector<pid_t> pids_;
 };
 
+// What ranks that are processes of one host begin with. "mixed": two ranks a host.
+inline CommunicatorConfig process_config(const std::string& transport, int rank, int size, Store* store,
+                                         int64_t timeout_ms) {
+  CommunicatorConfig config;
+  config.rank = rank;
+  config.size = size;
+  config.store = store;
+  config.job = "processes";
+  config.transport = transport;
+  config.interface_name = "lo";
+  if (transport == "mixed") config.host_id = std::to_string(rank / 2);
+  config.timeout_ms = timeout_ms;
+  return config;
+}
+
+// Waits until `rank` has come that far.
+inline void await_steps(Processes& ranks, int rank, int steps) {
+  const int64_t give_up_ms = Report::now_ms() + 60000;
+  while (ranks.report(rank).steps < steps && ranks.report(rank).code == -1 && Report::now_ms() < give_up_ms) {
+    ::usleep(1000);
+  }
+  ASSERT_GE(ranks.report(rank).steps, steps) << ranks.report(rank).message;
+}
+
 }  // namespace cgx::test

@@ -3,13 +3,16 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
+#include <atomic>
 #include <bit>
+#include <thread>
 
 #include "comm/processes.h"
 
 namespace cgx {
 namespace {
 
+using test::await_steps;
 using test::in_place;
 using test::noise;
 using test::Processes;
@@ -41,15 +44,7 @@ struct Job {
 };
 
 CommunicatorConfig config_for(const Job& job, int rank, Store* store) {
-  CommunicatorConfig config;
-  config.rank = rank;
-  config.size = job.size;
-  config.store = store;
-  config.job = "shrink";
-  config.transport = job.transport;
-  config.interface_name = "lo";
-  config.timeout_ms = job.timeout_ms;
-  return config;
+  return test::process_config(job.transport, rank, job.size, store, job.timeout_ms);
 }
 
 Result<std::unique_ptr<Store>> open_store(const Job& job, int rank) {
@@ -102,19 +97,28 @@ Status survive(const Job& job, int rank, int last, Report& report,
   return Status();
 }
 
-void await_steps(Processes& ranks, int rank, int steps) {
-  const int64_t give_up_ms = Report::now_ms() + 60000;
-  while (ranks.report(rank).steps < steps && ranks.report(rank).code == -1 && Report::now_ms() < give_up_ms) {
-    ::usleep(1000);
-  }
-  ASSERT_GE(ranks.report(rank).steps, steps) << ranks.report(rank).message;
-}
-
 void expect_well(Processes& ranks, const std::vector<int>& which) {
   for (const int r : which) {
     ranks.wait_for(r);
     EXPECT_EQ(ranks.report(r).code, 0) << "rank " << r << ": " << ranks.report(r).message;
   }
+}
+
+// Another thread aborts, again and again, as an abort before the shrink begins is not one of it.
+Status shrink_under_abort(Communicator& comm, std::atomic<int>* took_ms) {
+  std::atomic<bool> returned = false;
+  std::thread other([&] {
+    while (!returned) {
+      comm.abort("the other thread");
+      ::usleep(1000);
+    }
+  });
+  const int64_t begin_ms = Report::now_ms();
+  const Status status = comm.shrink(0).status();
+  *took_ms = static_cast<int>(Report::now_ms() - begin_ms);
+  returned = true;
+  other.join();
+  return status;
 }
 
 struct Case {
@@ -228,6 +232,26 @@ TEST_P(Shrink, AStoppedRankIsLeftOutAndToldSo) {
   std::printf("%s\n", ranks.report(2).message);
 }
 
+// Rank 0 serves the store, and stands still: nobody knows whether it is dead, and rank 1 asks it.
+TEST_P(Shrink, AnAbortEndsAShrinkThatWaitsForAStandingRank) {
+  Job job = job_of(2);
+  job.timeout_ms = 2 * kTimeoutMs;
+  Processes ranks(2);
+  for (int r = 0; r < 2; ++r) {
+    ranks.start(r, [&, r](Report& report) -> Status {
+      CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store(job, r));
+      CGX_ASSIGN_OR_RETURN(const auto comm, Communicator::create(config_for(job, r, store.get())));
+      CGX_RETURN_IF_ERROR(take_part(*comm, r).status());
+      if (r == 0) ::raise(SIGSTOP);  // the destructor of `ranks` kills it
+      comm->abort("the test");
+      return shrink_under_abort(*comm, &report.steps);
+    });
+  }
+  ranks.wait_for(1);
+  EXPECT_EQ(ranks.report(1).code, static_cast<int>(Code::kAborted)) << ranks.report(1).message;
+  EXPECT_LT(ranks.report(1).steps, kTimeoutMs / 4) << "milliseconds";
+}
+
 TEST(ShrinkInOneProcess, ResidualsGoOnAsOfTheLastSuccess) {
   test::World world{.size = 3};
   world.adjust = [](CommunicatorConfig& config) { config.timeout_ms = 3000; };
@@ -267,6 +291,46 @@ TEST(ShrinkInOneProcess, RanksThatDisagreedGoOnTogether) {
     EXPECT_TRUE(shrunk->communicator->allreduce(in_place(x, whole(x.size(), "none"))).ok());
     EXPECT_EQ(x[99], 3.0f);
   });
+}
+
+// Rank 0 is aborted at a moment of its shrink and shrinks again. What it meets depends on the moment; that it
+// and the other get through does not.
+TEST(ShrinkInOneProcess, AnAbortAtAnyMomentEndsAShrink) {
+  constexpr int kCycles = 12;
+  int aborted = 0;
+  for (const char* transport : {"local", "shm", "tcp"}) {
+    for (int cycle = 0; cycle < kCycles; ++cycle) {
+      std::atomic<bool> over = false;
+      test::run_world({.transport = transport}, [&](Communicator& comm) {
+        comm.abort("the test");
+        if (comm.rank() == 1) {
+          Result<Shrunk> shrunk = comm.shrink(0);
+          while (!shrunk.ok() && !over) shrunk = comm.shrink(0);
+          return;
+        }
+        std::atomic<bool> stop = false;
+        std::thread other([&] {
+          ::usleep(static_cast<useconds_t>(cycle * 300));
+          while (!stop) comm.abort("the other thread");
+        });
+        const int64_t begin_ms = Report::now_ms();
+        Result<Shrunk> shrunk = comm.shrink(0);
+        EXPECT_LT(Report::now_ms() - begin_ms, test::kPatienceMs / 2);
+        stop = true;
+        other.join();
+        if (!shrunk.ok()) {
+          ++aborted;
+          EXPECT_EQ(shrunk.status().code(), Code::kAborted) << shrunk.status().message();
+          EXPECT_NE(shrunk.status().message().find("the other thread"), std::string::npos);
+          shrunk = comm.shrink(0);
+        }
+        over = true;
+        // The other may have been through, and saw this rank leave.
+        EXPECT_TRUE(shrunk.ok() || shrunk.status().code() == Code::kPeerFailed) << shrunk.status().message();
+      });
+    }
+  }
+  std::printf("%d of %d shrinks were aborted\n", aborted, 3 * kCycles);
 }
 
 }  // namespace

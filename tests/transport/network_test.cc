@@ -2,6 +2,7 @@
 // mean several addresses.
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,7 +60,25 @@ TEST(Interfaces, OfOneFamilyOnlyWhereItIsAskedFor) {
 TEST(Interfaces, AreListedWithTheirAddresses) {
   EXPECT_EQ(describe({kHost[0], kHost[1], kHost[8]}), "lo (127.0.0.1, ::1), docker0 (172.17.0.1)");
   EXPECT_EQ(describe({}), "none");
-  EXPECT_NE(describe(interface_addresses()).find("lo (127.0.0.1"), std::string::npos);
+  EXPECT_NE(describe(*interface_addresses()).find("lo (127.0.0.1"), std::string::npos);
+}
+
+TEST(Interfaces, ThatCannotBeListedAreNotTakenForNone) {
+  const std::unique_ptr<Store> store = make_memory_store();
+  TransportConfig config = config_of(store.get(), 3, 4);
+  config.interface_name = "lo";
+  rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;  // getifaddrs() asks the kernel through a socket
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const Status status = choose_address("tcp", config, true).status();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(status.code(), Code::kResource);
+  for (const char* word : {"tcp: rank 3", "cannot list the network interfaces", "open files"}) {
+    EXPECT_NE(status.message().find(word), std::string::npos) << status.message();
+  }
+  EXPECT_TRUE(choose_address("tcp", config, true).ok());
 }
 
 TEST(Interfaces, OneThatIsNotThereIsAnErrorThatListsThem) {
