@@ -32,9 +32,13 @@ class Trials:
     def __init__(self, identity, count, seed, context):
         self.identity, self.count, self.seed, self.context = identity, count, seed, context
         self.problems, self.figures, self.values = [], {}, {}
+        self.until = time.monotonic() + (context.seconds or float("inf"))
 
     def __iter__(self):
         for trial in range(self.count):
+            if time.monotonic() > self.until:
+                self.count = trial
+                return
             self.random = random.Random(f"{self.identity}/{self.seed}/{trial}")
             self.context.progress(self, trial)
             yield trial
