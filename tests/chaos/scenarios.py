@@ -87,10 +87,10 @@ def judge(trials, job, name, fault_us, bound_ms):
 
 @scenario("R1", "a rank is killed at a random point", 1000, 8)
 def killed(trials):
-    timeout_ms = 3000
     for trial in trials:
         def once():
             early = trials.random.random() < 0.15
+            timeout_ms = 1000 if early else 3000  # while they meet it is waited for
             shape = one_of_each(trials, trial, [2, 3, 4, 5])
             if early:
                 shape["meet"] = timeout_ms
