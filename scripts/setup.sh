@@ -55,17 +55,24 @@ install_python() {
   touch build/.python
 }
 
+# The wheel compiles the library anew, with the flags of the release build: from a cache, where the caller has chosen none.
+cached() {
+  if [ -n "${CMAKE_CXX_COMPILER_LAUNCHER:-}" ] || ! command -v ccache >/dev/null; then "$@"
+  else CCACHE_DIR="$top/build/ccache" CMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"; fi
+}
+
 # build PRESET [TARGET...]
 build() {
-  local preset=$1; shift
-  [ -e "build/$preset/build.ninja" ] || run "configure $preset" cmake --preset "$preset"
-  run "build $preset" cmake --build "build/$preset" -j "$jobs" ${@:+--target "$@"}
+  local preset=$1 through=; shift
+  [ "$preset" != release ] || through=cached  # what is compiled once only gains nothing
+  [ -e "build/$preset/build.ninja" ] || run "configure $preset" $through cmake --preset "$preset"
+  run "build $preset" $through cmake --build "build/$preset" -j "$jobs" ${@:+--target "$@"}
 }
 
 install_package() {
   changed build/.package lib include bindings cmake pyproject.toml CMakeLists.txt || return 0
   rm -rf build/dist
-  run "pip wheel" "$venv/bin/pip" wheel --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build/wheel --wheel-dir build/dist .
+  CXX=${CXX:-c++} run "pip wheel" cached "$venv/bin/pip" wheel --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build/wheel --config-settings=cmake.define.CGX_WERROR=ON --wheel-dir build/dist .
   run "pip install cgx" "$venv/bin/pip" install --disable-pip-version-check --no-deps --force-reinstall build/dist/cgx-*.whl
   touch build/.package
 }
