@@ -143,4 +143,15 @@ void PlanBuilder::send(uint32_t message, std::vector<int> peers) {
 
 void PlanBuilder::release(uint32_t message) { add(Step::Op::kRelease, message, range_of(message)); }
 
+void PlanBuilder::take_result(int peer, uint32_t message, const std::vector<int>& onward) {
+  receive(peer, message);
+  if (!onward.empty()) {
+    const uint32_t copy = forward(message);
+    send(copy, onward);
+    release(copy);
+  }
+  decode(message);
+  release(message);
+}
+
 }  // namespace cgx

@@ -49,6 +49,8 @@ class PlanBuilder {
   void receive(int peer, uint32_t message);
   void send(uint32_t message, std::vector<int> peers);
   void release(uint32_t message);
+  // Receives a result that was posted, sends it on as it came, if to anybody, and decodes it.
+  void take_result(int peer, uint32_t message, const std::vector<int>& onward = {});
 
   Plan take();
 

@@ -108,11 +108,7 @@ class Hierarchical {
     if (turn >= 2) {
       for (size_t owner : others(turn - 2)) post(owner, turn - 2);
     }
-    for (uint32_t result : results) {
-      build_.receive(leader(me_), result);
-      build_.decode(result);
-      build_.release(result);
-    }
+    for (uint32_t result : results) build_.take_result(leader(me_), result);
   }
 
   // What leaders do.
@@ -173,17 +169,7 @@ class Hierarchical {
   }
 
   void collect(size_t k) {
-    for (size_t host : others(k)) {
-      const uint32_t result = sums_[host][k];
-      build_.receive(leader(host), result);
-      if (!members_.empty()) {
-        const uint32_t copy = build_.forward(result);
-        build_.send(copy, members_);
-        build_.release(copy);
-      }
-      build_.decode(result);
-      build_.release(result);
-    }
+    for (size_t host : others(k)) build_.take_result(leader(host), sums_[host][k], members_);
   }
 
   PlanBuilder build_;

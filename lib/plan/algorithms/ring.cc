@@ -80,9 +80,7 @@ class Ring {
 
   void finish(size_t k, size_t slot) {
     if (sent(build_.before(1), 2 * build_.size() - 3, k) == nullptr) return;
-    build_.receive(build_.before(1), incoming_[slot]);
-    build_.decode(incoming_[slot]);
-    build_.release(incoming_[slot]);
+    build_.take_result(build_.before(1), incoming_[slot]);
   }
 
   PlanBuilder build_;

@@ -88,11 +88,7 @@ class ScatterGather {
   void collect(size_t k) {
     for (int d = 1; d < build_.size(); ++d) {
       const int peer = build_.before(d);
-      if (!has(peer, k)) continue;
-      const uint32_t message = sums_[index(peer)][k];
-      build_.receive(peer, message);
-      build_.decode(message);
-      build_.release(message);
+      if (has(peer, k)) build_.take_result(peer, sums_[index(peer)][k]);
     }
   }
 

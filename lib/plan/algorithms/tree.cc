@@ -44,7 +44,9 @@ class Tree {
   Plan plan() {
     for (size_t turn = 0; turn < slices_.size() + kLag; ++turn) {
       if (turn < slices_.size()) climb(slices_[turn]);
-      if (build_.rank() != 0 && turn >= kLag) descend(results_[turn - kLag]);
+      if (build_.rank() != 0 && turn >= kLag) {
+        build_.take_result(parent_of(build_.rank()), results_[turn - kLag], largest_first_);
+      }
     }
     return build_.take();
   }
@@ -65,17 +67,6 @@ class Tree {
     }
     build_.release(sum);
     for (size_t i = 1; i < inputs.size(); ++i) build_.release(inputs[i]);
-  }
-
-  void descend(uint32_t result) {
-    build_.receive(parent_of(build_.rank()), result);
-    if (!children_.empty()) {
-      const uint32_t copy = build_.forward(result);
-      build_.send(copy, largest_first_);
-      build_.release(copy);
-    }
-    build_.decode(result);
-    build_.release(result);
   }
 
   PlanBuilder build_;
