@@ -85,7 +85,7 @@ std::string missing(const Options& options, const Baseline& baseline, const Team
                     std::optional<std::string>* torch) {
   if (std::string why = unfit(options, baseline.kind); !why.empty()) return why;
   const bool apart = world != nullptr && world->directory().empty();
-  const std::string hosts = "the ranks are on hosts that share no directory (--meeting-directory names one)";
+  const char* hosts = "the ranks are on hosts that share no directory (--meeting-directory names one)";
   switch (baseline.kind) {
     case Kind::kOpenMpi:
       return openmpi_missing(options, std::string(baseline.name));
