@@ -6,8 +6,10 @@ target_compile_options(cgx_warnings INTERFACE
   # GCC 12 warns of "text" + std::string at -O3, wrongly (its bug 105329).
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<COMPILE_LANGUAGE:CXX>>:-Wno-restrict>
   $<$<AND:$<BOOL:${CGX_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>)
+# Under sanitizers Clang leaves their symbols in a shared library to the executable.
+set(cgx_no_undefined $<$<STREQUAL:${CGX_SANITIZE},>:-Wl,--no-undefined>)
 if(CGX_SANITIZE)
-  add_compile_options(-fsanitize=${CGX_SANITIZE} -fno-omit-frame-pointer -g)
+  add_compile_options(-fsanitize=${CGX_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${CGX_SANITIZE})
 endif()
 if(CGX_FUZZ)

@@ -178,8 +178,10 @@ TEST(TransportList, AutoTakesMixedWhereSomeRanksShareAHost) {
       {{"a", "a", "a"}, "shm"}, {{"a", "b", "c"}, "tcp"}, {{"a", "b", "a"}, "mixed"}};
   for (const auto& [ids, expected] : cases) {
     run_ranks(
-        "auto", 3, [&](Transport& t) { EXPECT_EQ(t.name(), expected); },
-        [&](TransportConfig& config) { config.host_id = ids[static_cast<size_t>(config.rank)]; });
+        "auto", 3, [&name = expected](Transport& t) { EXPECT_EQ(t.name(), name); },
+        [&hosts = ids](TransportConfig& config) {
+          config.host_id = hosts[static_cast<size_t>(config.rank)];
+        });
   }
 }
 
