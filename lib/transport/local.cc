@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -56,6 +57,35 @@ struct LocalHub {
   std::vector<std::unique_ptr<LocalRank>> ranks;
   uint64_t progress = 0;  // sends and releases of all ranks
   int references;
+};
+
+// The hubs of this process, by a number that can be told through a store.
+class Hubs {
+ public:
+  static Hubs& instance() {
+    static Hubs hubs;
+    return hubs;
+  }
+  uint64_t add(LocalHub* hub) {
+    const std::lock_guard lock(mutex_);
+    hubs_.emplace(++last_, hub);
+    return last_;
+  }
+  // Null if there is none.
+  LocalHub* find(uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    const auto found = hubs_.find(number);
+    return found == hubs_.end() ? nullptr : found->second;
+  }
+  void remove(const LocalHub* hub) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(hubs_, [&](const auto& entry) { return entry.second == hub; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<uint64_t, LocalHub*> hubs_;
+  uint64_t last_ = 0;
 };
 
 class LocalTransport final : public Transport {
@@ -119,7 +149,9 @@ LocalTransport::~LocalTransport() {
     hub_->notify_all();
     last = --hub_->references == 0;
   }
-  if (last) delete hub_;
+  if (!last) return;
+  Hubs::instance().remove(hub_);
+  delete hub_;
 }
 
 // With the lock held: this rank is failed from now on, and the others hear of it.
@@ -318,12 +350,21 @@ Result<LocalHub*> find_hub(const TransportConfig& config) {
   const std::string key = config.job + "/local/hub";
   if (config.rank == 0) {
     auto hub = std::make_unique<LocalHub>(config.size);
-    CGX_RETURN_IF_ERROR(config.store->set(key, std::to_string(reinterpret_cast<uintptr_t>(hub.get()))));
+    const uint64_t number = Hubs::instance().add(hub.get());
+    if (Status told = config.store->set(key, std::to_string(number)); !told.ok()) {
+      Hubs::instance().remove(hub.get());
+      return told;
+    }
     return hub.release();
   }
-  CGX_ASSIGN_OR_RETURN(const std::string address, config.store->get(key, config.timeout_ms));
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): written by rank 0, a thread of this process.
-  return reinterpret_cast<LocalHub*>(static_cast<uintptr_t>(std::strtoull(address.c_str(), nullptr, 10)));
+  CGX_ASSIGN_OR_RETURN(const std::string number, config.store->get(key, config.timeout_ms));
+  LocalHub* hub = Hubs::instance().find(std::strtoull(number.c_str(), nullptr, 10));
+  if (hub == nullptr || hub->ranks.size() != static_cast<size_t>(config.size)) {
+    return error(Code::kCorrupt,
+                 "the store's {} is \"{}\", which rank 0 has not made: was the store used before?", key,
+                 number.substr(0, 40));
+  }
+  return hub;
 }
 
 }  // namespace

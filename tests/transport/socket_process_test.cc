@@ -147,7 +147,8 @@ TEST_P(SocketProcesses, AKilledRankIsNamedByAllOthersAtOnce) {
 }
 
 TEST_P(SocketProcesses, ASenderKilledInTheMiddleOfAMessageIsNamed) {
-  const auto outcomes = run(2, [](Transport& t) {
+  constexpr int kCameWhole = 77;  // Gloo's thread sent it all before the kill: not what is asked here
+  const auto die = [&](Transport& t) {
     constexpr size_t kBytes = size_t{256} << 20;
     if (t.rank() == 0) {
       const int peers[] = {1};
@@ -161,10 +162,13 @@ TEST_P(SocketProcesses, ASenderKilledInTheMiddleOfAMessageIsNamed) {
     ASSERT_TRUE(put(t, 0, 8).ok());
     const auto start = monotonic_us();
     const Status status = t.receive(0, kBytes, kWait).status();
+    if (status.ok()) ::_exit(kCameWhole);
     EXPECT_EQ(status.code(), Code::kPeerFailed) << status.message();
     EXPECT_NE(status.message().find("rank 0"), std::string::npos) << status.message();
     EXPECT_LT(monotonic_us() - start, 5'000'000);
-  });
+  };
+  std::vector<int> outcomes = run(2, die);
+  for (int again = 0; again < 9 && outcomes[1] == kCameWhole; ++again) outcomes = run(2, die);
   EXPECT_EQ(outcomes, (std::vector<int>{kKilled + SIGKILL, 0}));
 }
 
