@@ -6,9 +6,9 @@ target_compile_options(cgx_warnings INTERFACE
   # GCC 12 warns of "text" + std::string at -O3, wrongly (its bug 105329).
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<COMPILE_LANGUAGE:CXX>>:-Wno-restrict>
   $<$<AND:$<BOOL:${CGX_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>)
-# Under sanitizers Clang leaves their symbols in a shared library to the executable.
-set(cgx_no_undefined $<$<STREQUAL:${CGX_SANITIZE},>:-Wl,--no-undefined>)
+set(cgx_no_undefined -Wl,--no-undefined)
 if(CGX_SANITIZE)
+  set(cgx_no_undefined "")  # Clang leaves a sanitizer's symbols in a shared library to the executable
   add_compile_options(-fsanitize=${CGX_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${CGX_SANITIZE})
 endif()

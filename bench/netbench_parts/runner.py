@@ -103,11 +103,13 @@ class Runner:
         else:
             words = [self.bench, *step.words, "--json", out]
         if step.link == "host":
-            return [*self.realtime, *words]
+            # Threads that the scheduler never takes a core from would also keep each other, where ranks are more
+            # than cores, and the kernel's network threads from running.
+            return [*(self.realtime if step.ranks <= (os.cpu_count() or 1) else []), *words]
         if step.link == "loopback":
-            return [*self.realtime, NETNS, "loopback", "--", *words]
+            return [NETNS, "loopback", "--", *words]
         mode = "train" if step.script else "run"
-        return [*self.realtime, NETNS, mode, "--ranks", str(step.ranks), "--rate", step.link, "--", *words]
+        return [NETNS, mode, "--ranks", str(step.ranks), "--rate", step.link, "--", *words]
 
     def run(self, step, waiting):
         """The step's record. `waiting(seconds)` is called now and then while it runs."""
