@@ -25,7 +25,7 @@ class Input {
   T take() {
     T value{};
     const size_t bytes = size_ < sizeof value ? size_ : sizeof value;
-    std::memcpy(&value, data_, bytes);
+    if (bytes > 0) std::memcpy(&value, data_, bytes);
     data_ += bytes;
     size_ -= bytes;
     return value;
