@@ -122,7 +122,7 @@ def kill_all(pids):
             os.kill(pid, signal.SIGKILL)
 
 
-@scenario("R14", "strangers at the ports of a job of two ranks over tcp; turns of a second, attacked and not", 20, 2)
+@scenario("R14", "strangers at the ports of a job of two ranks over tcp; turns of a second, attacked and not", 20, 1)
 def flooded(trials):
     with Job(2, store="tcp", transport="tcp", timeout=60000, say_every=20) as job:
         job.wait_for("stepping", job.processes, START_S)

@@ -15,7 +15,7 @@ def growth(lines, key):
     return [statistics.median(line[key] for line in part) for part in (lines[tenth : 2 * tenth] or lines, lines[-tenth:])]
 
 
-@scenario("R20", "leaks: communicators, aborts, shrinks and sums of all kinds, 2 ranks; seconds", 3600, 4)
+@scenario("R20", "leaks: communicators, aborts, shrinks and sums of all kinds, 2 ranks; seconds", 3600, 3)
 def soak(trials):
     """`count` is in seconds."""
     program = os.path.join(os.path.dirname(Job.worker), "cgx-chaos-soak")

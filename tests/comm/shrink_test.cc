@@ -296,7 +296,7 @@ TEST(ShrinkInOneProcess, RanksThatDisagreedGoOnTogether) {
 // Rank 0 is aborted at a moment of its shrink and shrinks again. What it meets depends on the moment; that it
 // and the other get through does not.
 TEST(ShrinkInOneProcess, AnAbortAtAnyMomentEndsAShrink) {
-  constexpr int kCycles = 12;
+  constexpr int kCycles = 6;
   int aborted = 0;
   for (const char* transport : {"local", "shm", "tcp"}) {
     for (int cycle = 0; cycle < kCycles; ++cycle) {
@@ -310,7 +310,7 @@ TEST(ShrinkInOneProcess, AnAbortAtAnyMomentEndsAShrink) {
         }
         std::atomic<bool> stop = false;
         std::thread other([&] {
-          ::usleep(static_cast<useconds_t>(cycle * 300));
+          ::usleep(static_cast<useconds_t>(cycle * 600));
           while (!stop) comm.abort("the other thread");
         });
         const int64_t begin_ms = Report::now_ms();
