@@ -80,7 +80,7 @@ struct Shrunk {
 
 class Communicator {
  public:
-  // Meets the others. Collective.
+  // Meets the others. Collective. (communicator_open.cc)
   static Result<std::unique_ptr<Communicator>> create(CommunicatorConfig config);
   // Waits for what is queued, at most the timeout, then aborts it.
   ~Communicator();
