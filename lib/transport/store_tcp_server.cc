@@ -103,7 +103,8 @@ int listen_on_all(const char* host, const std::string& port, bool skip_loopback,
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   AddressList list;
-  if (::getaddrinfo(host, port.c_str(), &hints, &list.first) != 0) return EADDRNOTAVAIL;
+  const int unknown = ::getaddrinfo(host, port.c_str(), &hints, &list.first);
+  if (unknown != 0) return unknown == EAI_MEMORY ? ENOMEM : EADDRNOTAVAIL;
   int fault = 0;
   for (const addrinfo* a = list.first; a != nullptr; a = a->ai_next) {
     if (skip_loopback && is_loopback(a->ai_addr)) continue;

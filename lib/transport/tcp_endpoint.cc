@@ -16,6 +16,9 @@ Result<TcpEndpoint> make_endpoint(const std::string& text, uint16_t port, uint32
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
   addrinfo* list = nullptr;
   const int fault = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
+  if (fault == EAI_MEMORY || fault == EAI_SYSTEM) {
+    return error(Code::kResource, "tcp: cannot read the address \"{}\": {}", text, ::gai_strerror(fault));
+  }
   if (fault != 0) return error(Code::kMismatch, "tcp: \"{}\" is no address: {}", text, ::gai_strerror(fault));
   TcpEndpoint endpoint;
   std::memcpy(&endpoint.storage, list->ai_addr, list->ai_addrlen);

@@ -78,8 +78,10 @@ class Process:
         self.rest += part
         *whole, self.rest = self.rest.split(b"\n")
         for line in whole:
-            with contextlib.suppress(ValueError):
-                self.lines.append(json.loads(line))
+            with contextlib.suppress(ValueError):  # mpirun mixes its ranks' lines, sometimes within one
+                said = json.loads(line)
+                if isinstance(said, dict) and "at" in said and "t" in said:
+                    self.lines.append(said)
         return bool(part)
 
     def all(self, at):
