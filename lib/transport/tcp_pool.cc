@@ -35,46 +35,49 @@ TcpMessage* TcpPool::take(size_t bytes) {
   if (bytes > kLargest) return nullptr;
   int size_class = 0;
   const size_t capacity = round_up(bytes, &size_class);
-  std::vector<TcpMessage*>& row = free_[static_cast<size_t>(size_class)];
-  TcpMessage* message = nullptr;
-  if (!row.empty()) {
-    message = row.back();
-    row.pop_back();
+  TcpMessage*& first = free_[static_cast<size_t>(size_class)];
+  TcpMessage* message = first;
+  if (message != nullptr) {
+    first = message->next_free;
     free_bytes_ -= capacity;
   } else {
+    all_.push_back(nullptr);
     void* memory = std::aligned_alloc(64, sizeof(TcpMessage) + capacity);
-    if (memory == nullptr) return nullptr;
+    if (memory == nullptr) {
+      all_.pop_back();
+      return nullptr;
+    }
     message = new (memory) TcpMessage{};
     message->capacity = capacity;
     message->size_class = size_class;
-    message->index = all_.size();
-    all_.push_back(message);
+    message->index = all_.size() - 1;
+    all_.back() = message;
   }
   message->bytes = bytes;
   message->held = true;
   return message;
 }
 
-void TcpPool::release(TcpMessage* message) {
+void TcpPool::release(TcpMessage* message) noexcept {
   CGX_CHECK(message->held);
   message->held = false;
   give_if_idle(message);
 }
 
-void TcpPool::add_unsent(TcpMessage* message) {
+void TcpPool::add_unsent(TcpMessage* message) noexcept {
   if (message->unsent++ > 0) return;
   unsent_bytes_ += message->capacity;
   ++unsent_messages_;
 }
 
-void TcpPool::sent(TcpMessage* message) {
+void TcpPool::sent(TcpMessage* message) noexcept {
   if (--message->unsent > 0) return;
   unsent_bytes_ -= message->capacity;
   --unsent_messages_;
   give_if_idle(message);
 }
 
-void TcpPool::give_if_idle(TcpMessage* message) {
+void TcpPool::give_if_idle(TcpMessage* message) noexcept {
   if (message->held || message->unsent > 0) return;
   if (free_bytes_ + message->capacity > kMaxFreeBytes) {
     all_[message->index] = all_.back();
@@ -84,7 +87,9 @@ void TcpPool::give_if_idle(TcpMessage* message) {
     return;
   }
   free_bytes_ += message->capacity;
-  free_[static_cast<size_t>(message->size_class)].push_back(message);
+  TcpMessage*& first = free_[static_cast<size_t>(message->size_class)];
+  message->next_free = first;
+  first = message;
 }
 
 }  // namespace cgx

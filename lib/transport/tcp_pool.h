@@ -1,5 +1,6 @@
 // Memory of messages, reused by size, each with a record in front of its payload that knows who still
 // needs it: a message goes back to the pool when its user has released it and every socket has taken it.
+// Only take() allocates: giving back happens where an exception would leave a frame sent but still queued.
 #pragma once
 
 #include <array>
@@ -17,6 +18,7 @@ struct alignas(64) TcpMessage {
   uint32_t crc = 0;     // of the payload, once sent
   bool held = false;    // acquired, or posted and received, and not released
   int size_class = 0;
+  TcpMessage* next_free = nullptr;
 
   uint8_t* payload() { return reinterpret_cast<uint8_t*>(this + 1); }
   // REQUIRES: the payload of a message of a TcpPool
@@ -35,10 +37,10 @@ class TcpPool {
 
   // Held, or null when memory is exhausted.
   TcpMessage* take(size_t bytes);
-  void release(TcpMessage* message);
+  void release(TcpMessage* message) noexcept;
   // One more socket is to take it; one has.
-  void add_unsent(TcpMessage* message);
-  void sent(TcpMessage* message);
+  void add_unsent(TcpMessage* message) noexcept;
+  void sent(TcpMessage* message) noexcept;
   // In messages that a socket has not taken.
   size_t unsent_bytes() const { return unsent_bytes_; }
   size_t unsent_messages() const { return unsent_messages_; }
@@ -46,10 +48,10 @@ class TcpPool {
  private:
   static constexpr size_t kClasses = 256;  // four an octave
 
-  void give_if_idle(TcpMessage* message);
+  void give_if_idle(TcpMessage* message) noexcept;
 
   std::vector<TcpMessage*> all_;
-  std::array<std::vector<TcpMessage*>, kClasses> free_;  // the one given back last is still in cache
+  std::array<TcpMessage*, kClasses> free_ = {};  // lists: the one given back last is still in cache
   size_t free_bytes_ = 0;
   size_t unsent_bytes_ = 0, unsent_messages_ = 0;
 };

@@ -16,8 +16,8 @@ constexpr size_t kMaxCallBytes = 256 << 10;
 }  // namespace
 
 void TcpStream::queue(TcpMessage* message, uint64_t number) {
-  pool_->add_unsent(message);
   out_.push({message, make_tcp_header(TcpFrame::kData, number, message->bytes, message->crc)});
+  pool_->add_unsent(message);
   queued_bytes_ += sizeof(TcpHeader) + message->bytes;
 }
 
