@@ -11,6 +11,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "codec/layout.h"
@@ -166,6 +167,7 @@ class Communicator {
   uint64_t seed_;                       // the configuration's, or a loaded state's
   Lineage lineage_;
   SurvivorStore survivor_store_;
+  std::vector<Shrunk> abandoned_;  // of a running shrink: see go_on()
   bool was_shrunk_ = false;
   bool told_not_float_ = false, told_not_sum_ = false;
   const int pid_;  // of the process that made it

@@ -48,6 +48,7 @@ Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
     return error(Code::kTimeout, "work of the failed communicator has not ended within {} ms", timeout_ms);
   }
   Result<Shrunk> shrunk = agree_and_go_on(timeout_ms);
+  abandoned_.clear();
   was_shrunk_ = shrunk.ok();
   if (shrunk.ok() || !*stop_shrink_) return shrunk;
   survivor_store_.drop_connection();
@@ -135,7 +136,15 @@ Result<Shrunk> Communicator::go_on(Lineage next, Store* found, uint64_t operatio
     successor_ = nullptr;
     if (*stop_shrink_ && begun.ok()) begun = error(Code::kAborted, "given up at the end");
   }
-  if (!begun.ok()) return begun;
+  if (!begun.ok()) {
+    // Ranks that are through already would take the end of its connections for this rank's, and go on without
+    // it: it stays, failed, until all have met again.
+    Shrunk failed;
+    failed.stores.push_back(std::move(watched));
+    failed.communicator = std::move(made);
+    if (!*stop_shrink_) abandoned_.push_back(std::move(failed));
+    return begun;
+  }
   watched->stop_watching();
   made->feedback_ = std::move(feedback_);
   made->feedback_.fold();

@@ -40,5 +40,5 @@ def test_the_table_names_parameters():
         assert (bias["codec"], bias["nmse"], bias["ratio"]) == ("none", 0, 1)
         assert sum(row["wire_bytes"] for row in rows) == stats["wire_bytes"]
         assert weight["encode_seconds"] > 0
-        assert math.isclose(sum(row["encode_seconds"] for row in rows), stats["encode_seconds"], rel_tol=0.5)
+        assert sum(row["encode_seconds"] for row in rows) <= 1.001 * stats["encode_seconds"]  # what is between is not a row's
         assert "0.weight" in text.splitlines()[1]

@@ -12,15 +12,14 @@ namespace {
 std::atomic<int> allocations = 0;
 }
 
-// NOLINTBEGIN(misc-new-delete-overloads)
-void* operator new(size_t bytes) {
+// Not inlined: GCC would see free() of what it takes for the usual operator new.
+[[gnu::noinline]] void* operator new(size_t bytes) {
   ++allocations;
   if (void* memory = std::malloc(bytes)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-// NOLINTEND(misc-new-delete-overloads)
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace cgx {
 namespace {
