@@ -58,13 +58,20 @@ Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
 }
 
 Result<Shrunk> Communicator::agree_and_go_on(int64_t timeout_ms) {
-  for (;;) {
+  for (int stores_lost = 0;;) {
     CGX_ASSIGN_OR_RETURN(Store * found, survivor_store_.find(lineage_, timeout_ms, stop_shrink_));
     const std::unique_ptr<Store> proven =
         config_.secret.empty() ? nullptr : make_signed_store(found, config_.secret);
     Store* const store = proven != nullptr ? proven.get() : found;
-    CGX_ASSIGN_OR_RETURN(const Survivors survivors,
-                         agree_on_survivors(store, lineage_, operation_ + 1, timeout_ms, stop_shrink_));
+    Result<Survivors> agreed = agree_on_survivors(store, lineage_, operation_ + 1, timeout_ms, stop_shrink_);
+    if (!agreed.ok()) {
+      // The rank that serves the store may have died just now: then its heir serves from here on.
+      const bool lost = agreed.status().code() == Code::kPeerFailed &&
+                        found->try_get(lineage_.job).status().code() == Code::kPeerFailed;
+      if (!lost || ++stores_lost >= lineage_.size) return agreed.status();
+      continue;
+    }
+    const Survivors survivors = std::move(agreed).value();
     Lineage next = next_generation(survivors);
     const int left = static_cast<int>(survivors.ranks.size());
     const bool fewer = left < lineage_.size;
