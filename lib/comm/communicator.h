@@ -134,6 +134,11 @@ class Communicator {
   Result<Shrunk> agree_and_go_on(int64_t timeout_ms);
   Lineage next_generation(const Survivors& survivors);
   Result<Shrunk> go_on(Lineage next, Store* found, uint64_t operation, int64_t timeout_ms);
+  struct FailedAttempt {
+    std::unique_ptr<Store> store;
+    std::unique_ptr<Communicator> communicator;
+  };
+  void keep_failed(FailedAttempt attempt);
   // Every rank is here and has made this communicator.
   Status greet(const std::string& words, int64_t timeout_ms);
 
@@ -165,9 +170,8 @@ class Communicator {
   std::unique_ptr<Parallel> parallel_;  // null: one thread
   uint64_t operation_ = 0;              // collectives begun
   uint64_t seed_;                       // the configuration's, or a loaded state's
-  Lineage lineage_;
   SurvivorStore survivor_store_;
-  std::vector<Shrunk> abandoned_;  // of a running shrink: see go_on()
+  Lineage lineage_;
   bool was_shrunk_ = false;
   bool told_not_float_ = false, told_not_sum_ = false;
   const int pid_;  // of the process that made it

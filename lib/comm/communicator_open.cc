@@ -94,7 +94,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
                                                          int64_t meet_ms, const StopFlag& stop) {
   lineage.rank = config.rank;
   lineage.size = config.size;
-  if (config.size > 1) {
+  if (config.size > 1 && lineage.generation == 0) {
     CGX_ASSIGN_OR_RETURN(lineage.heir, config.store->make_heir());
   }
   set_log_rank(config.rank);
@@ -117,7 +117,9 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
                   config.tune,      hash_of(config.policy),
                   lineage.members,  lineage.heir != nullptr ? lineage.heir->address() : "",
                   to_string(inner)};
-  CGX_ASSIGN_OR_RETURN(lineage.heirs, agree(config.store, {config.rank, config.job, meet_ms}, card));
+  CGX_ASSIGN_OR_RETURN(std::vector<std::string> heirs,
+                       agree(config.store, {config.rank, config.job, meet_ms}, card));
+  if (lineage.generation == 0) lineage.heirs = std::move(heirs);
   TransportConfig transport_config;
   transport_config.rank = config.rank;
   transport_config.size = config.size;
@@ -125,6 +127,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
   transport_config.job = config.job;
   transport_config.timeout_ms = meet_ms;
   transport_config.stop = stop;
+  transport_config.is_gone = lineage.is_gone;
   transport_config.interface_name = config.interface_name;
   transport_config.secret = config.secret;
   transport_config.host_id = config.host_id;

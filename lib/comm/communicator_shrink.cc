@@ -48,8 +48,8 @@ Result<Shrunk> Communicator::shrink(int64_t timeout_ms) {
     return error(Code::kTimeout, "work of the failed communicator has not ended within {} ms", timeout_ms);
   }
   Result<Shrunk> shrunk = agree_and_go_on(timeout_ms);
-  abandoned_.clear();
   was_shrunk_ = shrunk.ok();
+  if (was_shrunk_) lineage_.is_gone = nullptr;  // and with it the attempts that failed
   if (shrunk.ok() || !*stop_shrink_) return shrunk;
   survivor_store_.drop_connection();
   const std::lock_guard lock(mutex_);
@@ -72,14 +72,12 @@ Result<Shrunk> Communicator::agree_and_go_on(int64_t timeout_ms) {
       continue;
     }
     const Survivors survivors = std::move(agreed).value();
-    Lineage next = next_generation(survivors);
+    const Lineage next = next_generation(survivors);
     const int left = static_cast<int>(survivors.ranks.size());
     const bool fewer = left < lineage_.size;
     // Should this attempt fail, the next one begins there, now or with the caller's next call.
-    Lineage again = next_generation(survivors);
-    again.heir = std::move(lineage_.heir);
-    lineage_ = std::move(again);
-    Result<Shrunk> shrunk = go_on(std::move(next), found, survivors.operation, timeout_ms);
+    lineage_ = next;
+    Result<Shrunk> shrunk = go_on(next, found, survivors.operation, timeout_ms);
     if (shrunk.ok()) return shrunk;
     log(LogLevel::kInfo, Subsystem::kInit, "rank {} of job \"{}\": shrinking failed: {}", config_.rank,
         config_.job, shrunk.status().message());
@@ -99,8 +97,10 @@ Lineage Communicator::next_generation(const Survivors& survivors) {
   next.generation = lineage_.generation + 1;
   next.store = lineage_.store;
   next.secret = lineage_.secret;
+  next.heir = lineage_.heir;
   next.size = static_cast<int>(survivors.ranks.size());
   next.members = survivors.words();
+  next.decision = survivors.text();
   for (int i = 0; i < next.size; ++i) {
     const int before = survivors.ranks[static_cast<size_t>(i)];
     if (before == lineage_.rank) next.rank = i;
@@ -144,12 +144,7 @@ Result<Shrunk> Communicator::go_on(Lineage next, Store* found, uint64_t operatio
     if (*stop_shrink_ && begun.ok()) begun = error(Code::kAborted, "given up at the end");
   }
   if (!begun.ok()) {
-    // Ranks that are through already would take the end of its connections for this rank's, and go on without
-    // it: it stays, failed, until all have met again.
-    Shrunk failed;
-    failed.stores.push_back(std::move(watched));
-    failed.communicator = std::move(made);
-    if (!*stop_shrink_) abandoned_.push_back(std::move(failed));
+    keep_failed({std::move(watched), std::move(made)});
     return begun;
   }
   watched->stop_watching();
@@ -163,12 +158,22 @@ Result<Shrunk> Communicator::go_on(Lineage next, Store* found, uint64_t operatio
   return shrunk;
 }
 
+// Ranks that are through already would take the end of its connections for this rank's, and go on without it;
+// and those ranks may have ended the connections that came before. So it stays, and is asked, until all have
+// met again.
+void Communicator::keep_failed(FailedAttempt attempt) {
+  if (*stop_shrink_) return;
+  lineage_.is_gone = [failed = std::make_shared<FailedAttempt>(std::move(attempt)),
+                      before = std::move(lineage_.is_gone)](int rank) {
+    return failed->communicator->transport_->gone(rank) && before(rank);
+  };
+}
+
 Status Communicator::greet(const std::string& words, int64_t timeout_ms) {
-  constexpr uint64_t kGreeting = 0x6772656574;
   Hello hello;
   hello.version = CGX_VERSION;
   hello.operation = operation_;
-  hello.fingerprint = kGreeting;
+  hello.fingerprint = kShrinkGreeting;
   hello.set_text(words);
   HelloTransport transport(transport_.get());
   Status status = transport.begin(hello, timeout_ms);

@@ -22,7 +22,9 @@ constexpr int64_t kPrecedenceMs = 200;
 std::string here_key(const Lineage& l, int rank) {
   return fmt::format("{}/shrink/{}/here/{}", l.job, l.generation, rank);
 }
-std::string members_key(const Lineage& l) { return fmt::format("{}/shrink/{}/members", l.job, l.generation); }
+std::string members_key(const Lineage& l, int generation) {
+  return fmt::format("{}/shrink/{}/members", l.job, generation);
+}
 
 template <typename T>
 bool read_number(const char** at, const char* end, T* value) {
@@ -55,16 +57,18 @@ class Agreeing {
       : store_(store),
         lineage_(lineage),
         stop_(stop),
+        key_(members_key(lineage, lineage.generation)),
         here_(static_cast<size_t>(lineage.size)),
         gone_(static_cast<size_t>(lineage.size)) {}
 
   Result<Survivors> run(uint64_t operation, int64_t timeout_ms) {
+    CGX_RETURN_IF_ERROR(bring_decision());
     CGX_RETURN_IF_ERROR(come(operation));
     const Deadline deadline(timeout_ms);
     const Deadline own_turn(timeout_ms + lineage_.rank * kPrecedenceMs);
     for (int64_t pause_ms = 1;; pause_ms = std::min(2 * pause_ms, kMaxPauseMs)) {
       if (is_set(stop_)) return error(Code::kAborted, "given up while the survivors agree");
-      CGX_ASSIGN_OR_RETURN(const std::optional<std::string> decided, look(members_key(lineage_)));
+      CGX_ASSIGN_OR_RETURN(const std::optional<std::string> decided, look(key_));
       if (decided) return read(*decided);
       CGX_RETURN_IF_ERROR(look_around());
       if ((complete() && first() == lineage_.rank) || own_turn.over() ||
@@ -76,6 +80,23 @@ class Agreeing {
   }
 
  private:
+  // Of the generation before, for ranks that have not read it where it was made.
+  Status bring_decision() {
+    if (lineage_.generation == 0) return Status();
+    const std::string key = members_key(lineage_, lineage_.generation - 1);
+    CGX_ASSIGN_OR_RETURN(std::optional<std::string> there, look(key));
+    if (!there) {
+      const Status set = store_->set(key, lineage_.decision);
+      CGX_ASSIGN_OR_RETURN(there, look(key));  // another rank may have been faster
+      if (!there) return set.ok() ? error(Code::kInternal, "the store has lost \"{}\"", key) : set;
+    }
+    if (*there == lineage_.decision) return Status();
+    return error(Code::kPeerFailed,
+                 "other survivors went on without rank {}, after a decision \"{:.80}\" where it goes by "
+                 "\"{:.80}\": the store in which that was made has died, and it came too late to the next",
+                 lineage_.rank, *there, lineage_.decision);
+  }
+
   Status come(uint64_t operation) {
     here_[static_cast<size_t>(lineage_.rank)] = operation;
     const std::string key = here_key(lineage_, lineage_.rank);
@@ -133,10 +154,9 @@ class Agreeing {
       survivors.ranks.push_back(r);
       survivors.operation = std::max(survivors.operation, *here_[static_cast<size_t>(r)]);
     }
-    const Status set =
-        store_->set(members_key(lineage_), fmt::format("{}:{}", survivors.operation, survivors.words()));
+    const Status set = store_->set(key_, survivors.text());
     // Another rank may have been faster. Also where a store takes a key twice the last value counts.
-    Result<std::string> decided = store_->try_get(members_key(lineage_));
+    Result<std::string> decided = store_->try_get(key_);
     if (!decided.ok()) return set.ok() ? decided.status() : set;
     return read(*decided);
   }
@@ -157,6 +177,7 @@ class Agreeing {
   Store* store_;
   const Lineage& lineage_;
   const StopFlag& stop_;
+  const std::string key_;                      // of this generation's decision
   std::vector<std::optional<uint64_t>> here_;  // how far each that came has come
   std::vector<bool> gone_;
 };
@@ -190,12 +211,15 @@ std::string Lineage::job_name() const {
 
 std::string Survivors::words() const { return fmt::format("{}", fmt::join(ranks, ",")); }
 
+std::string Survivors::text() const { return fmt::format("{}:{}", operation, words()); }
+
 Result<Store*> SurvivorStore::find(const Lineage& lineage, int64_t timeout_ms, const StopFlag& stop) {
   if (lineage.heir == nullptr) return lineage.store;
   const std::string card = fmt::format("{}/card/{}", lineage.job_name(), lineage.rank);
   if (made_ != nullptr) {  // by an earlier round of this shrink
     const Code code = made_->try_get(card).status().code();
     if (made_->serves() || code == Code::kOk || code == Code::kTimeout) return made_.get();
+    dead_.push_back(std::move(made_));
   } else {
     Result<std::unique_ptr<Store>> again = lineage.store->reconnect(timeout_ms, stop);
     // What answers at a dead server's address may be another job's: it must know this one.

@@ -3,9 +3,17 @@
 // gets an error.
 //
 // A store that rank 0 serves may have died with it. Then the lowest rank that lives serves a new one, at an
-// address that all know from their first meeting. Only a refused connection proves a death: where a rank
-// before one's own cannot be reached at all, there is no new store, as two halves of a network would go on as
-// two jobs.
+// address that all know from their first meeting and that stays its own through all generations. Only a
+// refused connection proves a death: where a rank before one's own cannot be reached at all, there is no new
+// store, as two halves of a network would go on as two jobs.
+//
+// A rank may die just when some have heard all that they need of it and others have not: the ones are
+// through, the others agree again, one generation on. So that the two do not part:
+// - who is through may end the communicator that it left, but keeps the new one; who is not keeps the attempt
+//   that failed, and takes a rank for dead only where its connections of every attempt have ended.
+// - who comes to a store brings the decision that it goes by: there may be a rank that has not read it yet,
+// and
+//   the store in which it was written may be dead.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +27,9 @@
 
 namespace cgx {
 
+// What the survivors' first hello of a generation is about.
+inline constexpr uint64_t kShrinkGreeting = 0x6772656574;
+
 // How a communicator came to be, and what it needs to be shrunk. Ranks are those of this generation.
 struct Lineage {
   std::string job;     // of the first communicator
@@ -28,7 +39,8 @@ struct Lineage {
   Store* store = nullptr;            // where they met
   std::string secret;                // "": none
   std::string members;               // the ranks that they had in the generation before, "0,2,3"; "" at first
-  std::unique_ptr<StoreHeir> heir;   // null where the store outlives the ranks
+  std::string decision;              // as it was written down: Survivors::text()
+  std::shared_ptr<StoreHeir> heir;   // of all generations; null where the store outlives the ranks
   std::vector<std::string> heirs;    // by rank
   std::function<bool(int)> is_gone;  // that a rank has ended or left; false: not known
 
@@ -41,6 +53,7 @@ struct Survivors {
   uint64_t operation = 0;  // the most collectives that any of them has begun
 
   std::string words() const;  // "0,2,3"
+  std::string text() const;   // "OPERATION:0,2,3"
 };
 
 // Where survivors agree: the store in which the ranks met or, where a rank served that, another connection to
@@ -50,13 +63,14 @@ class SurvivorStore {
   Result<Store*> find(const Lineage& lineage, int64_t timeout_ms, const StopFlag& stop);
   // After a wait that was given up: the answer to an old question may still come on a connection.
   void drop_connection() {
-    if (made_ != nullptr && !made_->serves()) made_.reset();
+    if (made_ != nullptr && !made_->serves()) dead_.push_back(std::move(made_));
   }
   // Null where nothing was made.
   std::unique_ptr<Store> take() { return std::move(made_); }
 
  private:
   std::unique_ptr<Store> made_;
+  std::vector<std::unique_ptr<Store>> dead_;  // attempts that failed may still speak to them
 };
 
 // Collective over the survivors. kPeerFailed: they decided without this rank. kAborted: `stop` was set.
@@ -77,7 +91,6 @@ class WatchedStore final : public Store {
 
   Status set(const std::string& key, const std::string& value) override { return inner_->set(key, value); }
   Result<std::string> get(const std::string& key, int64_t timeout_ms) override;
-  Result<std::unique_ptr<StoreHeir>> make_heir() override { return inner_->make_heir(); }
   Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms, const StopFlag& stop) override {
     return inner_->reconnect(timeout_ms, stop);
   }

@@ -358,6 +358,10 @@ Status Connector::connect() {
       if (!failure.empty()) return error(Code::kPeerFailed, "tcp: while all ranks connect: {}", failure);
     }
     if (is_set(config_.stop)) return error(Code::kAborted, "tcp: given up while all ranks connect");
+    for (int peer = 0; config_.is_gone && peer < config_.size; ++peer) {
+      if (peer == config_.rank || !config_.is_gone(peer)) continue;
+      return error(Code::kPeerFailed, "tcp: rank {} died while all ranks connect", peer);
+    }
     if (deadline_.over()) return missing();
   }
   return {};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,11 @@ namespace cgx {
 struct TransportConfig {
   int rank = 0;
   int size = 1;
-  Store* store = nullptr;      // used while opening only; keys start with the job's name
-  std::string job = "cgx";     // every communicator of a store has its own
-  int64_t timeout_ms = 30000;  // for all ranks to come
-  StopFlag stop;               // ends opening with an error; a store's waits are its own affair
+  Store* store = nullptr;                 // used while opening only; keys start with the job's name
+  std::string job = "cgx";                // every communicator of a store has its own
+  int64_t timeout_ms = 30000;             // for all ranks to come
+  StopFlag stop;                          // ends opening with an error; a store's waits are its own affair
+  std::function<bool(int)> is_gone = {};  // that a rank has ended, where that is known: ends opening, too
   std::string interface_name;  // tcp, gloo: as interfaces.h says; empty: CGX_SOCKET_IFNAME, else by address
   int socket_family = 0;       // tcp, gloo: AF_INET or AF_INET6; 0: CGX_SOCKET_FAMILY, else either
   std::string

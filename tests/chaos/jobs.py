@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import re
 import selectors
 import shutil
@@ -23,9 +24,11 @@ def now_us():
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that the kernel gives to clients: one of them could take it before the rank that serves does."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.SystemRandom().randrange(10000, 30000)))
+            return probe.getsockname()[1]
 
 
 def die_with_parent():

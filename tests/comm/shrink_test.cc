@@ -5,8 +5,11 @@
 
 #include <atomic>
 #include <bit>
+#include <climits>
 #include <thread>
 
+#include "cgx/cgx.h"
+#include "comm/agreement.h"
 #include "comm/processes.h"
 
 namespace cgx {
@@ -22,6 +25,7 @@ using test::whole;
 
 constexpr int64_t kTimeoutMs = 20000;  // a busy machine; nothing here waits for it
 constexpr int kStepsAfter = 3;
+constexpr int kThrough = 1000;  // more than the steps of any test
 
 uint16_t free_port() {
   sockaddr_in address = {};
@@ -202,6 +206,192 @@ TEST_P(Shrink, OneByOneDownToTheLast) {
     ranks.wait_for(victim);
   }
   expect_well(ranks, {3});
+}
+
+// Ends the process when it has set so many more keys. Its connections too.
+class DyingStore final : public Store {
+ public:
+  DyingStore(std::unique_ptr<Store> inner, std::shared_ptr<int> left)
+      : inner_(std::move(inner)), left_(std::move(left)) {}
+  Status set(const std::string& key, const std::string& value) override {
+    const Status status = inner_->set(key, value);
+    if (--*left_ == 0) ::raise(SIGKILL);
+    return status;
+  }
+  Result<std::string> get(const std::string& key, int64_t timeout_ms) override {
+    return inner_->get(key, timeout_ms);
+  }
+  Result<std::unique_ptr<StoreHeir>> make_heir() override { return inner_->make_heir(); }
+  Result<std::unique_ptr<Store>> reconnect(int64_t timeout_ms, const StopFlag& stop) override {
+    CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> again, inner_->reconnect(timeout_ms, stop));
+    return std::unique_ptr<Store>(std::make_unique<DyingStore>(std::move(again), left_));
+  }
+
+ private:
+  std::unique_ptr<Store> inner_;
+  std::shared_ptr<int> left_;
+};
+
+// Where it is, who waits for whom, and what the others know of it by then, differs with each word.
+TEST_P(Shrink, ARankMayDieAfterEachWordThatItLeaves) {
+  for (int words = 1; words <= 5; ++words) {
+    TemporaryDirectory directory;
+    Job job = job_of(4);
+    if (!job.directory.empty()) job.directory = directory.path();
+    Processes ranks(4);
+    for (int r = 0; r < 4; ++r) {
+      ranks.start(r, [&, r](Report& report) -> Status {
+        if (r != 1)
+          return survive(job, r, 2, report, [r](int) {
+            if (r == 3) ::raise(SIGKILL);
+          });
+        CGX_ASSIGN_OR_RETURN(std::unique_ptr<Store> inner, open_store(job, r));
+        const auto left = std::make_shared<int>(INT_MAX);
+        DyingStore store(std::move(inner), left);
+        CGX_ASSIGN_OR_RETURN(const auto comm, Communicator::create(config_for(job, r, &store)));
+        CGX_RETURN_IF_ERROR(take_part(*comm, r).status());
+        report.steps = 1;
+        comm->abort("the test");
+        *left = words;
+        static_cast<void>(comm->shrink(0));
+        ::raise(SIGKILL);
+        return Status();
+      });
+    }
+    const int64_t begin_ms = Report::now_ms();
+    expect_well(ranks, {0, 2});
+    EXPECT_LT(Report::now_ms() - begin_ms, kTimeoutMs)
+        << "after " << words << " words: nothing waits so long";
+  }
+}
+
+// A rank of four that plays its part of the shrink by hand, as far as its greeting: that goes to `heard`
+// alone. It dies once that rank is through.
+Status greet_one_and_die(const Job& job, int rank, int heard, Report& of_heard) {
+  CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store(job, rank));
+  CGX_ASSIGN_OR_RETURN(const auto comm, Communicator::create(config_for(job, rank, store.get())));
+  static_cast<void>(take_part(*comm, rank));  // rank 3 may be dead by now
+  comm->abort("the test");
+  Lineage lineage;
+  lineage.job = "processes";
+  lineage.rank = rank;
+  lineage.size = job.size;
+  lineage.is_gone = [](int r) { return r == 3; };
+  CGX_ASSIGN_OR_RETURN(const Survivors agreed,
+                       agree_on_survivors(store.get(), lineage, 1, kTimeoutMs, nullptr));
+  Card card;
+  card.size = static_cast<int>(agreed.ranks.size());
+  card.version = CGX_VERSION;
+  card.transport = job.transport;
+  card.algorithm = "auto";
+  card.policy = 0xcbf29ce484222325u;  // none: the hash of an empty text
+  card.members = agreed.words();
+  card.inner_codec = "none";
+  CGX_RETURN_IF_ERROR(agree(store.get(), {rank, "processes~1", kTimeoutMs}, card).status());
+  TransportConfig config;
+  config.rank = rank;
+  config.size = card.size;
+  config.store = store.get();
+  config.job = "processes~1";
+  config.timeout_ms = kTimeoutMs;
+  config.interface_name = "lo";
+  CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport, open_transport(job.transport, config));
+  CGX_ASSIGN_OR_RETURN(uint8_t * message, transport->acquire(sizeof(Hello), {kTimeoutMs, "the test"}));
+  Hello hello;
+  hello.version = CGX_VERSION;
+  hello.operation = agreed.operation;
+  hello.fingerprint = kShrinkGreeting;
+  std::memcpy(message, &hello, sizeof hello);
+  CGX_RETURN_IF_ERROR(transport->send(message, sizeof hello, std::span(&heard, 1)));
+  transport->release(message);
+  CGX_RETURN_IF_ERROR(transport->flush({kTimeoutMs, "the test"}));
+  while (of_heard.steps < kThrough && of_heard.code == -1) ::usleep(1000);
+  ::raise(SIGKILL);
+  return Status();
+}
+
+// Destroys each communicator as soon as there is the next: peers that are not through see its end.
+Status survive_leaving(const Job& job, int rank, Report& report) {
+  CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store(job, rank));
+  std::vector<Shrunk> generations(1);
+  CGX_ASSIGN_OR_RETURN(generations.back().communicator,
+                       Communicator::create(config_for(job, rank, store.get())));
+  for (;;) {
+    Communicator& comm = *generations.back().communicator;
+    const Result<uint32_t> took_part = take_part(comm, rank);
+    if (took_part.ok() && comm.size() == 1) return error(Code::kInternal, "it went on alone");
+    if (took_part.ok() && comm.size() == 2) return Status();
+    if (took_part.ok()) continue;
+    CGX_ASSIGN_OR_RETURN(Shrunk shrunk, comm.shrink(0));
+    generations.push_back(std::move(shrunk));
+    generations[generations.size() - 2].communicator.reset();
+    report.steps = kThrough;
+  }
+}
+
+// It served the store, in half of the cases.
+TEST_P(Shrink, OfTwoOnlyOneHeardADyingRankAndBothGoOnTogether) {
+  for (const int victim : {0, 1}) {
+    for (const int heard : {2, 1 - victim}) {
+      TemporaryDirectory directory;
+      Job job = job_of(4);
+      if (!job.directory.empty()) job.directory = directory.path();
+      Processes ranks(4);
+      for (int r = 0; r < 4; ++r) {
+        ranks.start(r, [&, r](Report& report) -> Status {
+          if (r == victim) return greet_one_and_die(job, r, heard, ranks.report(heard));
+          if (r != 3) return survive_leaving(job, r, report);
+          CGX_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, open_store(job, r));
+          CGX_ASSIGN_OR_RETURN(const auto comm, Communicator::create(config_for(job, r, store.get())));
+          CGX_RETURN_IF_ERROR(take_part(*comm, r).status());
+          ::raise(SIGKILL);
+          return Status();
+        });
+      }
+      const int64_t begin_ms = Report::now_ms();
+      expect_well(ranks, victim == 0 ? std::vector{1, 2} : std::vector{0, 2});
+      EXPECT_LT(Report::now_ms() - begin_ms, kTimeoutMs) << "nothing waits for the end of the time";
+      ranks.wait_for(victim);
+      EXPECT_EQ(ranks.report(victim).code, -1) << ranks.report(victim).message;
+    }
+  }
+}
+
+// The store in which ranks 0 and 2 decided died when only rank 0 had read it.
+TEST(ShrinkStore, WhoComesToANewOneBringsTheDecision) {
+  const std::unique_ptr<Store> store = make_memory_store();
+  Lineage behind;
+  behind.job = "job";
+  behind.rank = 2;
+  behind.size = 3;
+  behind.is_gone = [](int rank) { return rank == 1; };
+  Lineage ahead;
+  ahead.job = "job";
+  ahead.generation = 1;
+  ahead.rank = 0;
+  ahead.size = 2;
+  ahead.decision = "5:0,2";
+  std::jthread rank_0([&] {
+    const auto agreed = agree_on_survivors(store.get(), ahead, 6, kTimeoutMs, nullptr);
+    ASSERT_TRUE(agreed.ok()) << agreed.status().message();
+    EXPECT_EQ(agreed->text(), "6:0,1");
+  });
+  auto agreed = agree_on_survivors(store.get(), behind, 3, kTimeoutMs, nullptr);
+  ASSERT_TRUE(agreed.ok()) << agreed.status().message();
+  EXPECT_EQ(agreed->text(), "5:0,2");
+  behind.generation = 1;
+  behind.rank = 1;
+  behind.size = 2;
+  behind.decision = agreed->text();
+  behind.is_gone = nullptr;
+  agreed = agree_on_survivors(store.get(), behind, 5, kTimeoutMs, nullptr);
+  ASSERT_TRUE(agreed.ok()) << agreed.status().message();
+  EXPECT_EQ(agreed->text(), "6:0,1");
+  rank_0.join();
+  // A rank that goes by another one comes too late.
+  behind.decision = "5:0,1,2";
+  EXPECT_EQ(agree_on_survivors(store.get(), behind, 5, kTimeoutMs, nullptr).status().code(),
+            Code::kPeerFailed);
 }
 
 // It does not come in time: the others wait their timeout and go on, and it is told so when it wakes.
