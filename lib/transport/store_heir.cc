@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/deadline.h"
+#include "transport/store_tcp_listen.h"
 #include "transport/store_tcp_server.h"
 
 namespace cgx {
@@ -77,7 +78,7 @@ Result<std::unique_ptr<StoreHeir>> make_tcp_heir(const std::string& host, const 
   if (::getrandom(&nonce, sizeof nonce, 0) != static_cast<ssize_t>(sizeof nonce)) {
     return error(Code::kResource, "the kernel gives no random bytes");
   }
-  CGX_ASSIGN_OR_RETURN(std::vector<int> listeners, StoreServer::listen(host, 0));
+  CGX_ASSIGN_OR_RETURN(std::vector<int> listeners, listen_for_store(host, 0));
   return std::unique_ptr<StoreHeir>(std::make_unique<TcpHeir>(host, secret, std::move(listeners), nonce));
 }
 

@@ -18,6 +18,7 @@
 #include "base/deadline.h"
 #include "transport/store.h"
 #include "transport/store_heir.h"
+#include "transport/store_tcp_listen.h"
 #include "transport/store_tcp_server.h"
 #include "transport/store_tcp_wire.h"
 
@@ -338,7 +339,8 @@ Result<std::unique_ptr<Store>> make_tcp_store(const TcpStoreConfig& config) {
   }
   std::unique_ptr<StoreServer> server;
   if (config.rank == 0) {
-    CGX_ASSIGN_OR_RETURN(server, StoreServer::start(config.host, config.port, config.secret));
+    CGX_ASSIGN_OR_RETURN(std::vector<int> listeners, listen_for_store(config.host, config.port));
+    CGX_ASSIGN_OR_RETURN(server, StoreServer::start(std::move(listeners), config.secret));
   }
   const Deadline deadline(config.timeout_ms);
   const std::string target = server != nullptr ? server->own_host() : config.host;

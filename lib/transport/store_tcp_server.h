@@ -13,12 +13,7 @@ namespace cgx {
 
 class StoreServer {
  public:
-  // Listens on the addresses of `host`: on all interfaces where that name is not an address of this
-  // machine (a forwarded one) or, here, only means loopback (127.0.1.1 in /etc/hosts).
-  static Result<std::unique_ptr<StoreServer>> start(const std::string& host, uint16_t port,
-                                                    std::string secret);
-  // The same in two steps: descriptors that listen already (port 0: one that is free), and who answers there.
-  static Result<std::vector<int>> listen(const std::string& host, uint16_t port);
+  // Answers on descriptors of listen_for_store(), which are its own from then on.
   static Result<std::unique_ptr<StoreServer>> start(std::vector<int> listeners, std::string secret);
   // Serves until every client has disconnected, 2 s at most: a rank that is still starting is not cut off.
   ~StoreServer();
