@@ -131,7 +131,8 @@ class ElementwiseEncoder {
     U32 code[4];
     HWY_UNROLL(4)
     for (uint32_t k = 0; k < 4; ++k) code[k] = natural_encode_plain(x[k], random_.at(i + k * kLanes));
-    const Bytes exponents = low_bytes(code);
+    const Halves halves = to_halves(code);
+    const Bytes exponents = low_bytes(halves);
     if (HWY_UNLIKELY(!bytes_within(exponents, range.first, range.last))) return encode_any(at, i, out);
     if constexpr (kGivesBack) {
       HWY_UNROLL(4)
@@ -143,7 +144,7 @@ class ElementwiseEncoder {
       store_bits(code, 0x100, out + i / 8);
       store_bytes(exponents, out + natural_exponents(kGroup) + i);
     } else {
-      store_bytes(signed_bytes(exponents, range.offset, code, 0x100), out + i);
+      store_bytes(with_signs(exponents, range.offset, halves), out + i);
     }
   }
 

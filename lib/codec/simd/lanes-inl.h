@@ -45,10 +45,12 @@ CGX_HD bool bytes_within(const uint8_t*, uint8_t, uint8_t, uint8_t) { return fal
 struct Bytes {
   uint8_t b[4];
 };
-CGX_HD Bytes low_bytes(const uint32_t (&)[4]) { return {}; }
+struct Halves {};
+CGX_HD Halves to_halves(const uint32_t (&)[4]) { return {}; }
+CGX_HD Bytes low_bytes(Halves) { return {}; }
 CGX_HD void store_bytes(Bytes, uint8_t*) {}
 CGX_HD bool bytes_within(Bytes, uint8_t, uint8_t) { return false; }
-CGX_HD Bytes signed_bytes(Bytes bytes, uint8_t, const uint32_t (&)[4], uint32_t) { return bytes; }
+CGX_HD Bytes with_signs(Bytes bytes, uint8_t, Halves) { return bytes; }
 CGX_HD uint32_t lane_numbers() { return 0; }
 CGX_HD float look_up(float table, uint32_t) { return table; }
 
@@ -240,20 +242,30 @@ CGX_HD void store_halves(U32 u, uint16_t* out) {
 }
 using ByteTag = hn::Repartition<uint8_t, WordTag>;
 using Bytes = hn::Vec<ByteTag>;
-// The low bytes of four vectors in order. REQUIRES: each word is below 2^15.
-CGX_HD Bytes low_bytes(const U32 (&u)[4]) {
+// Four vectors of words in two of halves, as the instructions give them.
+struct Halves {
+  hn::Vec<hn::Repartition<uint16_t, WordTag> > ab, cd;
+};
+// REQUIRES: each word is below 2^15.
+CGX_HD Halves to_halves(const U32 (&u)[4]) {
   const hn::Repartition<int16_t, WordTag> d16;
   const hn::Repartition<uint16_t, WordTag> du16;
-  const ByteTag d8;
   const IntTag di;
-  // Words a b of a 128-bit block and c d interleaved by bytes, and out of each other again.
-  HWY_ALIGN static constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
   const auto ab = hn::ReorderDemote2To(d16, hn::BitCast(di, u[0].v), hn::BitCast(di, u[1].v));
   const auto cd = hn::ReorderDemote2To(d16, hn::BitCast(di, u[2].v), hn::BitCast(di, u[3].v));
-  const auto low = hn::And(hn::BitCast(du16, ab), hn::Set(du16, 0xff));
-  const auto both = hn::Or(low, hn::ShiftLeft<8>(hn::BitCast(du16, cd)));
-  const auto blocks =
-      hn::BitCast(WordTag(), hn::TableLookupBytes(hn::BitCast(d8, both), hn::LoadDup128(d8, kOrder)));
+  return {hn::BitCast(du16, ab), hn::BitCast(du16, cd)};
+}
+// Their low bytes, those of a b and of c d by turns.
+CGX_HD Bytes low_bytes(Halves halves) {
+  const hn::Repartition<uint16_t, WordTag> du16;
+  const auto low = hn::And(halves.ab, hn::Set(du16, 0xff));
+  return hn::BitCast(ByteTag(), hn::Or(low, hn::ShiftLeft<8>(halves.cd)));
+}
+// The bytes of low_bytes() in the order of the words.
+CGX_HD Bytes in_order(Bytes bytes) {
+  const ByteTag d8;
+  HWY_ALIGN static constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
+  const auto blocks = hn::BitCast(WordTag(), hn::TableLookupBytes(bytes, hn::LoadDup128(d8, kOrder)));
   if constexpr (kLanes == 4) {
     return hn::BitCast(d8, blocks);
   } else {
@@ -265,8 +277,8 @@ CGX_HD Bytes low_bytes(const U32 (&u)[4]) {
   }
 }
 
-CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { hn::StoreU(low_bytes(u), ByteTag(), out); }
-CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(bytes, ByteTag(), out); }
+CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(in_order(bytes), ByteTag(), out); }
+CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { store_bytes(low_bytes(to_halves(u)), out); }
 
 // Whether `mask` is set in each of four vectors' words, as bits in order.
 CGX_HD void store_bits(const U32 (&u)[4], uint32_t mask, uint8_t* out) {
@@ -303,13 +315,13 @@ CGX_HD bool bytes_within(Bytes bytes, uint8_t first, uint8_t last) {
   const auto limit = hn::Set(d, static_cast<uint8_t>(last - first));
   return hn::AllTrue(d, hn::Eq(hn::Max(hn::Sub(bytes, hn::Set(d, first)), limit), limit));
 }
-// Each byte less `offset`, and its top bit set where `mask` is set in its word.
-CGX_HD Bytes signed_bytes(Bytes bytes, uint8_t offset, const U32 (&u)[4], uint32_t mask) {
+// The low bytes less `offset`, and the top bit of each is what bit 8 of its half is.
+CGX_HD Bytes with_signs(Bytes bytes, uint8_t offset, Halves halves) {
+  const hn::Repartition<uint16_t, WordTag> du16;
   const ByteTag d;
-  uint8_t bits[4 * kLanes / 8 + 8];
-  store_bits(u, mask, bits);
-  const auto sign = hn::IfThenElseZero(hn::LoadMaskBits(d, bits), hn::Set(d, uint8_t{0x80}));
-  return hn::Or(hn::Sub(bytes, hn::Set(d, offset)), sign);
+  const auto of_ab = hn::And(hn::ShiftRight<1>(halves.ab), hn::Set(du16, 0x80));
+  const auto of_cd = hn::And(hn::ShiftLeft<7>(halves.cd), hn::Set(du16, 0x8000));
+  return hn::Or(hn::Sub(bytes, hn::Set(d, offset)), hn::BitCast(d, hn::Or(of_ab, of_cd)));
 }
 // True where all of a group's bytes are first..last, apart from the bits outside of `mask`.
 CGX_HD bool bytes_within(const uint8_t* group, uint8_t mask, uint8_t first, uint8_t last) {
