@@ -42,7 +42,7 @@ bool may_choose(const Algorithm& algorithm, const Layout& layout, const Profile&
 // Another algorithm or slice than the first, or a lossier codec, must be worth it: neither a rounding nor the
 // predictability of one choice is paid for a gain that is lost in the noise.
 constexpr double kWorthAnAlgorithm = 0.95, kWorthASlice = 0.95;
-constexpr double kWorthAnError = 0.97;
+constexpr double kWorthALoss = 0.9, kWorthMoreLoss = 0.97;
 
 struct Best {
   const Algorithm* algorithm = nullptr;
@@ -134,12 +134,15 @@ Selection select(const Wish& wish, const Layout& layout, const Profile& profile)
     if (!is_auto(open)) continue;
     const Layout before = chosen.layout;
     Best best;
+    bool is_lossy = false;
     for (const Candidate& candidate : candidates_within(open.error)) {
       if (!allows(open, candidate.spec)) continue;
       Layout tried = with_codec(before, open, candidate.spec);
       const Best found = best_of(wish, tried, profile);
-      if (best.algorithm != nullptr && found.ns > kWorthAnError * best.ns) continue;
+      const double worth = is_lossy ? kWorthMoreLoss : kWorthALoss;
+      if (best.algorithm != nullptr && found.ns > worth * best.ns) continue;
       best = found;
+      is_lossy = candidate.spec.kind != CodecKind::kNone;
       chosen.layout = std::move(tried);
     }
   }
