@@ -16,7 +16,7 @@ constexpr uint64_t kColdBytes = 16 << 20;
 
 constexpr Trial kCallTrial = {4 << 10, 25, true, 1e6};
 constexpr Trial kHotTrial = {128 << 10, 15, true, 1e6};
-constexpr Trial kColdTrial = {8 << 20, 3, false, 8e6};
+constexpr Trial kColdTrial = {8 << 20, 5, false, 8e6};
 // Where less of a collective's time than this is its codec's, running it says little about the codec.
 constexpr double kCodecShare = 0.3;
 
@@ -113,16 +113,30 @@ Status Prober::run_once(const Layout& layout, const Plan& plan, double* ns) {
   return {};
 }
 
-// The (lower) median.
-Status Prober::run_trial(const Layout& layout, const char* algorithm, const Trial& trial, double* ns) {
-  const Plan plan = find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes});
-  if (trial.warm) CGX_RETURN_IF_ERROR(run_once(layout, plan, ns));
-  std::vector<double> times(static_cast<size_t>(trial.repeats));
-  for (double& time : times) CGX_RETURN_IF_ERROR(run_once(layout, plan, &time));
-  const auto median = times.begin() + (trial.repeats - 1) / 2;
-  std::nth_element(times.begin(), median, times.end());
-  *ns = *median;
+// Each runs once a turn: a machine whose speed drifts drifts for all of them. The (lower) medians.
+Status Prober::run_trials(const Trial& trial, std::vector<Contender>* contenders) {
+  for (size_t i = 0; i < contenders->size(); ++i) {
+    Contender& c = (*contenders)[i];
+    // The first of all touches memory that nobody has touched.
+    if (trial.warm || i == 0) CGX_RETURN_IF_ERROR(run_once(c.layout, c.plan, &c.ns));
+    c.times.clear();
+  }
+  for (int k = 0; k < trial.repeats; ++k) {
+    for (Contender& c : *contenders) {
+      CGX_RETURN_IF_ERROR(run_once(c.layout, c.plan, &c.ns));
+      c.times.push_back(c.ns);
+    }
+  }
+  for (Contender& c : *contenders) {
+    const auto median = c.times.begin() + (trial.repeats - 1) / 2;
+    std::nth_element(c.times.begin(), median, c.times.end());
+    c.ns = *median;
+  }
   return {};
+}
+
+Prober::Contender Prober::contender(const Layout& layout, const char* algorithm) const {
+  return {layout, find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes}), {}, 0};
 }
 
 // What a small collective takes beyond what the model knows of: in any case, and for each time that ranks
@@ -132,11 +146,10 @@ Status Prober::fit_call(Measurement* m) {
   const Profile profile = agree_on(all);
   CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kCallTrial.raw_bytes));
   const Load load = load_of(layout, profile, kDefaultSliceBytes);
-  double once = 0, twice = 0;
-  CGX_RETURN_IF_ERROR(run_trial(layout, "allgather", kCallTrial, &once));
-  CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", kCallTrial, &twice));
-  once -= allgather_ns(load, profile);
-  twice -= scatter_gather_ns(load, profile);
+  std::vector<Contender> both = {contender(layout, "allgather"), contender(layout, "scatter_gather")};
+  CGX_RETURN_IF_ERROR(run_trials(kCallTrial, &both));
+  const double once = both[0].ns - allgather_ns(load, profile);
+  const double twice = both[1].ns - scatter_gather_ns(load, profile);
   const double wait = std::max(0.0, twice - once);
   m->latency += picoseconds(wait);
   m->call = picoseconds(once - wait);
@@ -149,6 +162,12 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
   const Profile profile = agree_on(all);
   const bool hot = trial.raw_bytes == kHotTrial.raw_bytes;
+  struct Model {
+    size_t codec;
+    double predicted, base;  // in all, and without the codec
+  };
+  std::vector<Model> models;
+  std::vector<Contender> contenders;
   const std::vector<Candidate> list = candidates();
   for (size_t i = 0; i < list.size(); ++i) {
     CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of(list[i].spec, trial.raw_bytes));
@@ -157,11 +176,13 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
     load.encode_ns = load.decode_ns = 0;
     const double base = scatter_gather_ns(load, profile);
     if (predicted > trial.longest_ns || predicted - base < kCodecShare * predicted) continue;
-    double ns = 0;
-    Trial now = trial;
-    now.warm = trial.warm || i == 0;  // the first of all touches memory that nobody has touched
-    CGX_RETURN_IF_ERROR(run_trial(layout, "scatter_gather", now, &ns));
-    const double factor = std::clamp((ns - base) / (predicted - base), 0.25, 8.0);
+    models.push_back({i, predicted, base});
+    contenders.push_back(contender(layout, "scatter_gather"));
+  }
+  CGX_RETURN_IF_ERROR(run_trials(trial, &contenders));
+  for (size_t k = 0; k < models.size(); ++k) {
+    const auto& [i, predicted, base] = models[k];
+    const double factor = std::clamp((contenders[k].ns - base) / (predicted - base), 0.25, 8.0);
     const auto scale = [factor](uint64_t& ps) {
       ps = static_cast<uint64_t>(static_cast<double>(ps) * factor);
     };

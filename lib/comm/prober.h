@@ -78,7 +78,14 @@ class Prober {
   // The next place of `count` elements.
   uint64_t walk(uint64_t count);
   Status run_once(const Layout& layout, const Plan& plan, double* ns);
-  Status run_trial(const Layout& layout, const char* algorithm, const Trial& trial, double* ns);
+  struct Contender {
+    Layout layout;
+    Plan plan;
+    std::vector<double> times;
+    double ns;
+  };
+  Contender contender(const Layout& layout, const char* algorithm) const;
+  Status run_trials(const Trial& trial, std::vector<Contender>* contenders);
   Status fit(Measurement* m);
   Status fit_call(Measurement* m);
   Status fit_codecs(const Trial& trial, Measurement* m);
