@@ -119,7 +119,6 @@ Status Prober::run_trials(const Trial& trial, std::vector<Contender>* contenders
     Contender& c = (*contenders)[i];
     // The first of all touches memory that nobody has touched.
     if (trial.warm || i == 0) CGX_RETURN_IF_ERROR(run_once(c.layout, c.plan, &c.ns));
-    c.times.clear();
   }
   for (int k = 0; k < trial.repeats; ++k) {
     for (Contender& c : *contenders) {
