@@ -9,11 +9,10 @@
 //
 // A rank may die just when some have heard all that they need of it and others have not: the ones are
 // through, the others agree again, one generation on. So that the two do not part:
-// - who is through may end the communicator that it left, but keeps the new one; who is not keeps the attempt
-//   that failed, and takes a rank for dead only where its connections of every attempt have ended.
-// - who comes to a store brings the decision that it goes by: there may be a rank that has not read it yet,
-// and
-//   the store in which it was written may be dead.
+// - who is through may end the communicator that it left, but keeps the new one; who is not keeps the
+//   attempt that failed. A rank is dead only where its connections of every attempt have ended.
+// - who comes to a store brings the decision that it goes by: some rank may not have read it yet, and the
+//   store in which it was written may be dead.
 #pragma once
 
 #include <cstdint>

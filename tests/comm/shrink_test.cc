@@ -132,12 +132,15 @@ struct Case {
 
 class Shrink : public testing::TestWithParam<Case> {
  protected:
-  Job job_of(int size) const {
-    const bool is_file = std::string(GetParam().store) == "file";
-    return {GetParam().transport, size, is_file ? directory_.path() : "",
-            is_file ? uint16_t{0} : free_port()};
+  // With a store of its own.
+  Job job_of(int size) {
+    if (std::string(GetParam().store) != "file") return {GetParam().transport, size, "", free_port()};
+    return {GetParam().transport, size, fmt::format("{}/{}", directory_.path(), jobs_++)};
   }
+
+ private:
   TemporaryDirectory directory_;
+  int jobs_ = 0;
 };
 INSTANTIATE_TEST_SUITE_P(Of, Shrink,
                          testing::Values(Case{"shm", "file"}, Case{"shm", "tcp"}, Case{"tcp", "file"},
@@ -148,9 +151,7 @@ INSTANTIATE_TEST_SUITE_P(Of, Shrink,
 
 TEST_P(Shrink, TheSurvivorsOfAKilledRankGoOn) {
   for (const int victim : {0, 2}) {
-    TemporaryDirectory directory;
-    Job job = job_of(3);
-    if (!job.directory.empty()) job.directory = directory.path();
+    const Job job = job_of(3);
     Processes ranks(3);
     for (int r = 0; r < 3; ++r) {
       ranks.start(r, [&, r](Report& report) { return survive(job, r, 2, report); });
@@ -235,9 +236,7 @@ class DyingStore final : public Store {
 // Where it is, who waits for whom, and what the others know of it by then, differs with each word.
 TEST_P(Shrink, ARankMayDieAfterEachWordThatItLeaves) {
   for (int words = 1; words <= 5; ++words) {
-    TemporaryDirectory directory;
-    Job job = job_of(4);
-    if (!job.directory.empty()) job.directory = directory.path();
+    const Job job = job_of(4);
     Processes ranks(4);
     for (int r = 0; r < 4; ++r) {
       ranks.start(r, [&, r](Report& report) -> Status {
@@ -333,9 +332,7 @@ Status survive_leaving(const Job& job, int rank, Report& report) {
 TEST_P(Shrink, OfTwoOnlyOneHeardADyingRankAndBothGoOnTogether) {
   for (const int victim : {0, 1}) {
     for (const int heard : {2, 1 - victim}) {
-      TemporaryDirectory directory;
-      Job job = job_of(4);
-      if (!job.directory.empty()) job.directory = directory.path();
+      const Job job = job_of(4);
       Processes ranks(4);
       for (int r = 0; r < 4; ++r) {
         ranks.start(r, [&, r](Report& report) -> Status {
