@@ -110,6 +110,10 @@ class LocalTransport final : public Transport {
   }
   void abort(const Status& reason) override;
   TransportStats stats() const override { return stats_; }
+  bool gone(int peer) const override {
+    const std::lock_guard lock(hub_->mutex);
+    return is_peer(peer) && at(peer).closed;
+  }
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -118,7 +122,7 @@ class LocalTransport final : public Transport {
     int sender;
   };
 
-  LocalRank& at(int rank) { return *hub_->ranks[static_cast<size_t>(rank)]; }
+  LocalRank& at(int rank) const { return *hub_->ranks[static_cast<size_t>(rank)]; }
   bool is_peer(int peer) const { return peer >= 0 && peer < size() && peer != rank_; }
   Status fail(Status status);
   Status reported_failure();

@@ -101,6 +101,8 @@ class TransportConformance : public testing::TestWithParam<Case> {
   }
   std::string transport() const { return GetParam().transport; }
   void run(int size, const Body& body) const { run_ranks(transport(), size, body, as(GetParam())); }
+
+  std::atomic<int> through_ = 0;  // how often ranks got through something
 };
 
 TEST_P(TransportConformance, KnowsItsNameRankAndSize) {
@@ -430,6 +432,34 @@ TEST_P(TransportConformance, WaitingForARankThatHasClosedIsAnError) {
     EXPECT_EQ(status.code(), Code::kPeerFailed) << status.message();
     EXPECT_NE(status.message().find("rank 1"), std::string::npos) << status.message();
     EXPECT_NE(status.message().find("scatter"), std::string::npos) << status.message();
+  });
+}
+
+// Also on a transport that failed before: that is when it is asked.
+TEST_P(TransportConformance, ARankThatLeftIsGoneAndOneThatFailedIsNot) {
+  if (transport() == "gloo") GTEST_SKIP() << "Gloo's pairs do not tell without waiting";
+  run(3, [&](Transport& t) {
+    const auto await = [&](const std::function<bool()>& condition) {
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (!condition()) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "rank " << t.rank();
+        std::this_thread::yield();
+      }
+    };
+    for (const int peer : others(t)) put(t, peer, 100, 1);
+    for (const int peer : others(t)) {
+      get(t, peer, 100, 1);
+      EXPECT_FALSE(t.gone(peer));
+    }
+    EXPECT_FALSE(t.gone(t.rank()));
+    ++through_;
+    await([&] { return through_ >= 3; });
+    t.abort(error(Code::kFailed, "the test"));
+    if (t.rank() == 2) return;
+    await([&] { return t.gone(2); });
+    EXPECT_FALSE(t.gone(1 - t.rank()));
+    ++through_;
+    await([&] { return through_ == 5; });
   });
 }
 
