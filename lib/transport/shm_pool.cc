@@ -1,4 +1,5 @@
-// A sorted list of pieces: some tens of them in practice, so that searching it all is cheap.
+// A sorted list of pieces. Messages of many sizes leave hundreds, and searching them all would take longer
+// than a small message does; but nearly always a piece of the very size was freed a moment ago.
 #include "transport/shm_pool.h"
 
 #include <algorithm>
@@ -11,6 +12,25 @@ namespace {
 constexpr size_t kMaxPieces = 256;  // more are slivers of many sizes: join them
 
 }  // namespace
+
+std::vector<ShmPool::Piece>::iterator ShmPool::at_or_after(uint64_t offset) {
+  return std::lower_bound(pieces_.begin(), pieces_.end(), offset,
+                          [](const Piece& p, uint64_t at) { return p.offset < at; });
+}
+
+// What find() would find, where that is one of the pieces freed last: none is tighter than one that fits to
+// the byte.
+std::optional<size_t> ShmPool::find_recent(uint64_t bytes) {
+  const uint64_t kept = std::min<uint64_t>(frees_, recent_.size());
+  for (uint64_t age = 0; age < kept; ++age) {
+    const Freed& freed = recent_[(frees_ - age) % recent_.size()];
+    if (freed.bytes != bytes) continue;
+    const auto piece = at_or_after(freed.offset);
+    if (piece == pieces_.end() || piece->offset != freed.offset) continue;
+    if (piece->is_free && piece->bytes == bytes) return static_cast<size_t>(piece - pieces_.begin());
+  }
+  return std::nullopt;
+}
 
 std::optional<size_t> ShmPool::find(uint64_t bytes) const {
   std::optional<size_t> best;
@@ -41,7 +61,8 @@ void ShmPool::join_free_neighbours() {
 
 std::optional<uint64_t> ShmPool::allocate(uint64_t bytes) {
   const uint64_t rounded = (bytes + 63) / 64 * 64;
-  std::optional<size_t> found = pieces_.size() <= kMaxPieces ? find(rounded) : std::nullopt;
+  std::optional<size_t> found = find_recent(rounded);
+  if (!found && pieces_.size() <= kMaxPieces) found = find(rounded);
   if (!found) {
     join_free_neighbours();
     found = find(rounded);
@@ -58,11 +79,11 @@ std::optional<uint64_t> ShmPool::allocate(uint64_t bytes) {
 }
 
 void ShmPool::free(uint64_t offset) {
-  const auto piece = std::lower_bound(pieces_.begin(), pieces_.end(), offset,
-                                      [](const Piece& p, uint64_t at) { return p.offset < at; });
+  const auto piece = at_or_after(offset);
   CGX_CHECK(piece != pieces_.end() && piece->offset == offset && !piece->is_free);
   piece->is_free = true;
   piece->freed_at = ++frees_;
+  recent_[frees_ % recent_.size()] = {offset, piece->bytes};
   used_bytes_ -= piece->bytes;
 }
 

@@ -2,6 +2,7 @@
 // freed last, which is still in cache: a pipeline of equal slices cycles through a few hot pieces.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -26,12 +27,18 @@ class ShmPool {
     bool is_free;
     uint64_t freed_at;
   };
+  std::vector<Piece>::iterator at_or_after(uint64_t offset);
+  std::optional<size_t> find_recent(uint64_t bytes);
   std::optional<size_t> find(uint64_t bytes) const;
   void join_free_neighbours();
 
   std::vector<Piece> pieces_;  // by offset, without gaps
   uint64_t used_bytes_ = 0;
   uint64_t frees_ = 0;
+  struct Freed {
+    uint64_t offset, bytes;
+  };
+  std::array<Freed, 16> recent_{};  // what was freed last, by frees_ % 16; may have changed since
 };
 
 }  // namespace cgx

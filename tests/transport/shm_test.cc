@@ -46,6 +46,28 @@ TEST(ShmPool, JoinsFreeNeighboursWhenNothingFits) {
   EXPECT_EQ(pool.allocate(4096), 0u);
 }
 
+// However many pieces other sizes left behind.
+TEST(ShmPool, GivesThePieceThatWasFreedLastAmongHundreds) {
+  ShmPool pool(1 << 20);
+  std::vector<uint64_t> slivers;
+  for (uint64_t i = 0; i < 100; ++i) {
+    slivers.push_back(*pool.allocate(64 * (1 + i % 7)));
+    ASSERT_TRUE(pool.allocate(64).has_value());  // a wall
+  }
+  const uint64_t a = *pool.allocate(1000), wall = *pool.allocate(64), b = *pool.allocate(1000);
+  pool.free(a);
+  pool.free(b);
+  for (const uint64_t sliver : slivers) pool.free(sliver);  // a and b are not among the last any more
+  EXPECT_EQ(pool.allocate(1000), b);
+  EXPECT_EQ(pool.allocate(1000), a);
+  pool.free(a);
+  EXPECT_EQ(pool.allocate(64 * 16), a);
+  pool.free(a);
+  pool.free(wall);
+  ASSERT_NE(pool.allocate(2 << 18), a);  // nothing is joined while something fits
+  EXPECT_EQ(pool.allocate(1000), a);
+}
+
 TEST(ShmPool, NeverGivesAByteTwice) {
   ShmPool pool(1 << 16);
   std::vector<std::pair<uint64_t, uint64_t>> taken;  // offset, bytes
