@@ -127,9 +127,9 @@ Result<std::string> await_card(Store* store, const Agreement& agreement, int siz
 std::string to_text(const Card& c) {
   return fmt::format(
       R"({{"cgx":{},"size":{},"transport":"{}","algorithm":"{}","seed":{},"slice_bytes":{},"tune":{},"policy":{},)"
-      R"("members":"{}","heir":"{}","inner_codec":"{}"}})",
+      R"("members":"{}","heir":"{}","inner_codec":"{}","host":{},"cores":{}}})",
       c.version, c.size, c.transport, c.algorithm, c.seed, c.slice_bytes, c.tune ? 1 : 0, c.policy, c.members,
-      c.heir, in_json(c.inner_codec));
+      c.heir, in_json(c.inner_codec), c.processors.host, c.processors.cores);
 }
 
 Result<Card> parse_card(const std::string& text, int rank) {
@@ -142,7 +142,9 @@ Result<Card> parse_card(const std::string& text, int rank) {
                      reader.take("seed", &card.seed) && reader.take("slice_bytes", &card.slice_bytes) &&
                      reader.take("tune", &tune) && reader.take("policy", &card.policy) &&
                      reader.take("members", &card.members) && reader.take("heir", &card.heir) &&
-                     reader.take("inner_codec", &card.inner_codec);
+                     reader.take("inner_codec", &card.inner_codec) &&
+                     reader.take("host", &card.processors.host) &&
+                     reader.take("cores", &card.processors.cores);
   if (!whole) {
     return error(Code::kMismatch, "rank {} left a card that this version of cgx cannot read: \"{:.80}\"",
                  rank, text);
@@ -153,18 +155,18 @@ Result<Card> parse_card(const std::string& text, int rank) {
   return card;
 }
 
-Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement, const Card& own) {
+Result<std::vector<Card>> agree(Store* store, const Agreement& agreement, const Card& own) {
   const Deadline deadline(agreement.timeout_ms);
   CGX_RETURN_IF_ERROR(store->set(card_key(agreement.job, agreement.rank), to_text(own)));
-  std::vector<std::string> heirs(static_cast<size_t>(own.size), own.heir);
+  std::vector<Card> cards(static_cast<size_t>(own.size), own);
   for (int r = 0; r < own.size; ++r) {
     if (r == agreement.rank) continue;
     CGX_ASSIGN_OR_RETURN(const std::string text, await_card(store, agreement, own.size, r, deadline));
-    CGX_ASSIGN_OR_RETURN(const Card card, parse_card(text, r));
+    CGX_ASSIGN_OR_RETURN(Card card, parse_card(text, r));
     CGX_RETURN_IF_ERROR(compare_cards(card, r, own, agreement.rank));
-    heirs[static_cast<size_t>(r)] = card.heir;
+    cards[static_cast<size_t>(r)] = std::move(card);
   }
-  return heirs;
+  return cards;
 }
 
 }  // namespace cgx

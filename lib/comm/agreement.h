@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "comm/processors.h"
 #include "transport/store.h"
 
 namespace cgx {
@@ -23,6 +24,7 @@ struct Card {
   std::string members;  // of a shrunk communicator: the ranks that they had before
   std::string heir;     // where this rank will serve a store, should the present one end; not compared
   std::string inner_codec;
+  Processors processors;  // not compared
 };
 
 std::string to_text(const Card& card);
@@ -36,7 +38,7 @@ struct Agreement {
   std::string job;
   int64_t timeout_ms = 0;
 };
-// Gives the heirs, by rank.
-Result<std::vector<std::string>> agree(Store* store, const Agreement& agreement, const Card& own);
+// Gives all cards, by rank.
+Result<std::vector<Card>> agree(Store* store, const Agreement& agreement, const Card& own);
 
 }  // namespace cgx

@@ -123,7 +123,7 @@ class Communicator {
   Status load_state(std::span<const uint8_t> bytes);
 
  private:
-  Communicator(CommunicatorConfig config, const Algorithm* algorithm, std::unique_ptr<Transport> transport,
+  Communicator(CommunicatorConfig config, PlanCache::Config plans, std::unique_ptr<Transport> transport,
                Lineage lineage);
   // Connected, but without a policy: begin() is still to come.
   static Result<std::unique_ptr<Communicator>> open(CommunicatorConfig config, Lineage lineage,

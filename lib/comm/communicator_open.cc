@@ -46,6 +46,12 @@ std::unique_ptr<Parallel> make_parallel(uint32_t threads, int ranks_here) {
   return std::make_unique<Parallel>(threads, room);
 }
 
+bool is_crowded(const std::vector<Card>& cards) {
+  std::vector<Processors> processors;
+  for (const Card& card : cards) processors.push_back(card.processors);
+  return crowding_of(processors) > 1;
+}
+
 // FNV-1a: equal texts, equal numbers, on every machine.
 uint64_t hash_of(const std::string& text) {
   uint64_t hash = 0xcbf29ce484222325u;
@@ -116,10 +122,12 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
                   config.seed,      config.slice_bytes,
                   config.tune,      hash_of(config.policy),
                   lineage.members,  lineage.heir != nullptr ? lineage.heir->address() : "",
-                  to_string(inner)};
-  CGX_ASSIGN_OR_RETURN(std::vector<std::string> heirs,
+                  to_string(inner), own_processors()};
+  CGX_ASSIGN_OR_RETURN(const std::vector<Card> cards,
                        agree(config.store, {config.rank, config.job, meet_ms}, card));
-  if (lineage.generation == 0) lineage.heirs = std::move(heirs);
+  if (lineage.generation == 0) {
+    for (const Card& each : cards) lineage.heirs.push_back(each.heir);
+  }
   TransportConfig transport_config;
   transport_config.rank = config.rank;
   transport_config.size = config.size;
@@ -135,8 +143,17 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,
       config.job, transport->name());
+  PlanCache::Config plans;
+  plans.algorithm = algorithm;
+  plans.slice_bytes = config.slice_bytes;
+  plans.rank = config.rank;
+  plans.size = config.size;
+  plans.same_host = is_same_host(transport->name());
+  plans.hosts = transport->hosts();
+  plans.inner_codec = inner;
+  plans.crowded = is_crowded(cards);
   std::unique_ptr<Communicator> made(
-      new Communicator(std::move(config), algorithm, std::move(transport), std::move(lineage)));
+      new Communicator(std::move(config), std::move(plans), std::move(transport), std::move(lineage)));
   seen.transport = made->transport_name();
   made->observer_ = std::make_unique<Observer>(std::move(seen));
   return made;
@@ -150,12 +167,11 @@ Status Communicator::begin() {
   return Status();
 }
 
-Communicator::Communicator(CommunicatorConfig config, const Algorithm* algorithm,
+Communicator::Communicator(CommunicatorConfig config, PlanCache::Config plans,
                            std::unique_ptr<Transport> transport, Lineage lineage)
     : config_(std::move(config)),
       transport_(std::move(transport)),
-      plans_({algorithm, config_.slice_bytes, config_.rank, config_.size, is_same_host(transport_->name()),
-              transport_->hosts(), *parse_inner_codec(config_.inner_codec)}),
+      plans_(std::move(plans)),
       parallel_(make_parallel(config_.threads, ranks_here(*transport_))),
       seed_(config_.seed),
       lineage_(std::move(lineage)),

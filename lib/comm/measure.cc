@@ -1,15 +1,11 @@
 // See measure.h. What ranks measured is exchanged, and made one profile.
 #include "comm/measure.h"
 
-#include <unistd.h>
-
 #include <cstring>
-#include <fstream>
-#include <map>
-#include <string>
 
 #include "codec/candidates.h"
 #include "comm/prober.h"
+#include "comm/processors.h"
 
 namespace cgx {
 namespace {
@@ -22,31 +18,12 @@ uint64_t round_two_digits(uint64_t value) {
   return (value + unit / 2) / unit * unit;
 }
 
-uint64_t host_number() {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return std::hash<std::string>()(boot);
-}
-
-// Not this process's affinity: launchers that give each rank its own cores would look crowded.
-uint64_t host_cores() { return static_cast<uint64_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN))); }
-
-double crowding_of(const std::vector<Measurement>& all) {
-  std::map<uint64_t, uint64_t> ranks;
-  double worst = 1;
-  for (const Measurement& m : all) ++ranks[m.host];
-  for (const Measurement& m : all) {
-    worst = std::max(
-        worst, static_cast<double>(ranks[m.host]) / static_cast<double>(std::max<uint64_t>(1, m.cores)));
-  }
-  return worst;
-}
-
 }  // namespace
 
 Status Prober::measure(Measurement* m) {
-  m->host = host_number();
-  m->cores = host_cores();
+  const Processors own = own_processors();
+  m->host = own.host;
+  m->cores = own.cores;
   if (size_ == 1) return {};
   CGX_RETURN_IF_ERROR(latency(m));
   CGX_RETURN_IF_ERROR(burst(m));
@@ -107,7 +84,9 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   p.inside_latency = slowest([](const Measurement& m) { return m.inside_latency; });
   p.inside_byte = slowest([](const Measurement& m) { return m.inside_byte; });
   p.leader_byte = slowest([](const Measurement& m) { return m.leader_byte; });
-  p.crowding = crowding_of(all);
+  std::vector<Processors> processors;
+  for (const Measurement& m : all) processors.push_back({m.host, m.cores});
+  p.crowding = crowding_of(processors);
   const std::vector<Candidate> list = candidates();
   static_assert(Measurement::kMaxCodecs >= 7);
   for (size_t i = 0; i < list.size(); ++i) {

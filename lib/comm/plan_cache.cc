@@ -32,7 +32,7 @@ void PlanCache::replace_profile(std::optional<Profile> profile, bool for_all) {
 }
 
 // Without measurements nothing but the algorithm is chosen, from round figures: the same call gives the same
-// bits on every run.
+// bits on every run. (Slices do not change bits.)
 Selection PlanCache::choose(const Layout& layout) const {
   const bool open = layout.any_auto();
   Wish wish{config_.algorithm, config_.slice_bytes, config_.inner_codec};
@@ -41,6 +41,9 @@ Selection PlanCache::choose(const Layout& layout) const {
   CGX_CHECK(by_defaults || profile_.has_value());
   const Profile& profile = by_defaults ? default_profile_ : *profile_;
   Selection selection = select(wish, layout, profile);
+  if (by_defaults && config_.slice_bytes == 0 && config_.same_host && config_.crowded) {
+    selection.slice_bytes = crowded_slice_bytes(selection.layout);
+  }
   // Once a layout, as its plan is kept.
   if (log_enabled(LogLevel::kInfo, Subsystem::kTuning)) {
     log_line(

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -40,9 +41,11 @@ class PlanCache {
     bool same_host = false;
     std::vector<int> hosts = {};  // of each rank; empty: one
     CodecSpec inner_codec = {};
+    bool crowded = false;  // more ranks than cores somewhere
   };
-  explicit PlanCache(const Config& config)
-      : config_(config), default_profile_(default_profile(config.size, config.same_host, config.hosts)) {}
+  explicit PlanCache(Config config)
+      : config_(std::move(config)),
+        default_profile_(default_profile(config_.size, config_.same_host, config_.hosts)) {}
 
   // A measured profile, and whether it also decides for layouts that leave no codec open. Drops all plans.
   void set_profile(Profile profile, bool for_all);

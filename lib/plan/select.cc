@@ -52,17 +52,18 @@ struct Best {
 
 // No message is longer than a default slice of raw elements: transports have memory for some such messages,
 // and stall where it is used up (raw slices of 1 MiB are 7 times slower among four ranks in shared memory).
-bool fits_transports(uint64_t slice, const Load& load) {
+bool fits_transports(uint64_t slice, uint64_t raw_bytes, uint64_t wire_bytes) {
   const double ratio =
-      static_cast<double>(load.wire_bytes) / static_cast<double>(std::max<uint64_t>(1, load.raw_bytes));
-  return static_cast<double>(std::min(slice, load.raw_bytes)) * ratio <= kDefaultSliceBytes;
+      static_cast<double>(wire_bytes) / static_cast<double>(std::max<uint64_t>(1, raw_bytes));
+  return static_cast<double>(std::min(slice, raw_bytes)) * ratio <= kDefaultSliceBytes;
 }
 
 Best best_slice(const Algorithm& row, uint64_t wished, Load load, const Profile& profile) {
   Best best;
   for (const uint64_t slice : kSlices) {
     load.slice_bytes = wished != 0 ? wished : slice;
-    if (wished == 0 && slice > kDefaultSliceBytes && !fits_transports(slice, load)) continue;
+    if (wished == 0 && slice > kDefaultSliceBytes && !fits_transports(slice, load.raw_bytes, load.wire_bytes))
+      continue;
     const double ns = row.cost_ns == nullptr ? 0 : row.cost_ns(load, profile);
     if (best.algorithm == nullptr || ns < kWorthASlice * best.ns) best = {&row, load.slice_bytes, ns};
   }
@@ -110,6 +111,16 @@ Result<const Algorithm*> named_algorithm(std::string_view name) {
   std::string names = "auto";
   for (const Algorithm& algorithm : algorithms()) names += std::string(", ") + algorithm.name;
   return error(Code::kInvalidArgument, "there is no algorithm \"{}\"; there are {}", name, names);
+}
+
+uint64_t crowded_slice_bytes(const Layout& layout) {
+  const uint64_t raw_bytes = layout.count() * dtype_bytes(layout.dtype());
+  const uint64_t wire_bytes = layout.wire_bytes(0, layout.count());
+  uint64_t best = kDefaultSliceBytes;
+  for (const uint64_t slice : kSlices) {
+    if (slice > best && fits_transports(slice, raw_bytes, wire_bytes)) best = slice;
+  }
+  return best;
 }
 
 std::string explain(const Selection& selection, const Wish& wish, const Profile& profile) {

@@ -31,6 +31,10 @@ struct Selection {
   double seconds = 0;  // predicted
 };
 
+// Without measurements, where the ranks of one host share cores and no link decides: a message that its
+// receiver sleeps for costs two switches of the processor, so the fewer the better.
+uint64_t crowded_slice_bytes(const Layout& layout);
+
 Selection select(const Wish& wish, const Layout& layout, const Profile& profile);
 
 // Why, for people: "hierarchical: 4 ranks on 2 hosts, predicted 410.2 us (scatter_gather 705.1, ring 790.4)".

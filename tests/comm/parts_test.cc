@@ -19,6 +19,32 @@ TEST(PlanCache, KeepsABoundedNumberOfPlansAndForgetsTheOneUsedLongestAgo) {
   EXPECT_EQ(cache.size(), PlanCache::kCapacity);
 }
 
+TEST(PlanCache, RanksThatShareCoresSendFewerAndLongerMessagesUnlessSlicesAreNamed) {
+  const Layout layout = whole(1 << 22, "maxmin:bits=4");
+  const auto messages = [&](uint64_t slice_bytes, bool crowded, bool same_host = true) {
+    PlanCache::Config config;
+    config.size = 4;
+    config.same_host = same_host;
+    config.slice_bytes = slice_bytes;
+    config.crowded = crowded;
+    return PlanCache(config).find(layout)->plan.messages.size();
+  };
+  EXPECT_EQ(messages(0, false), 4 * messages(0, true));
+  EXPECT_EQ(messages(4096, false), messages(4096, true));
+  EXPECT_EQ(messages(0, false, false), messages(0, true, false)) << "links overlap with short ones";
+}
+
+TEST(Processors, ThoseOfAHostShareItsCores) {
+  const auto crowding = [](std::vector<Processors> ranks) { return crowding_of(ranks); };
+  EXPECT_EQ(crowding({{1, 4}}), 1);
+  EXPECT_EQ(crowding({{1, 2}, {1, 2}}), 1);
+  EXPECT_EQ(crowding({{1, 2}, {1, 2}, {1, 2}}), 1.5);
+  EXPECT_EQ(crowding({{1, 1}, {2, 1}, {3, 8}, {3, 8}}), 1);
+  EXPECT_EQ(crowding({{1, 8}, {2, 1}, {2, 1}}), 2) << "the fullest";
+  EXPECT_EQ(crowding({{1, 0}}), 1) << "a peer's word";
+  EXPECT_GE(own_processors().cores, 1u);
+}
+
 TEST(PlanCache, TellsLayoutsApartThatDifferInOneField) {
   PlanCache cache({nullptr, 4096, 0, 2, true});
   const CachedPlan* a = cache.find(whole(100, "natural", DType::kF32, 1));
@@ -30,8 +56,8 @@ TEST(PlanCache, TellsLayoutsApartThatDifferInOneField) {
 }
 
 TEST(Agreement, ACardSurvivesItsText) {
-  const Card card{5,       100,       "shm",    "ring", UINT64_MAX, 4096, true, UINT64_MAX - 1,
-                  "0,2,3", "[::1]:1", "natural"};
+  const Card card{5,       100,       "shm",     "ring",          UINT64_MAX, 4096, true, UINT64_MAX - 1,
+                  "0,2,3", "[::1]:1", "natural", {UINT64_MAX, 12}};
   auto read = parse_card(to_text(card), 3);
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->size, 5);
@@ -42,6 +68,8 @@ TEST(Agreement, ACardSurvivesItsText) {
   EXPECT_EQ(read->members, "0,2,3");
   EXPECT_EQ(read->heir, "[::1]:1");
   EXPECT_EQ(read->inner_codec, "natural");
+  EXPECT_EQ(read->processors.host, UINT64_MAX);
+  EXPECT_EQ(read->processors.cores, 12u);
 }
 
 TEST(Agreement, AnyOtherTextIsAMismatchThatNamesTheRank) {

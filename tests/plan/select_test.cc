@@ -180,6 +180,14 @@ TEST(Select, NoMessageIsLongerThanADefaultSliceOfRawElements) {
   }
 }
 
+TEST(Select, RanksThatShareCoresTakeTheLongestSlicesThatTransportsHaveMemoryFor) {
+  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "none")), kDefaultSliceBytes);
+  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "cast:bf16")), 2 * kDefaultSliceBytes);
+  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "natural")), 2 * kDefaultSliceBytes);
+  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "natural8")), 4 * kDefaultSliceBytes);
+  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "maxmin:bits=4")), 4 * kDefaultSliceBytes);
+}
+
 TEST(Select, KeepsWhatTheCallerNamed) {
   const Algorithm* ring = find_algorithm("ring");
   const Selection s = select({ring, 12345}, uniform(1 << 20, "auto"), machine(4, 8));
