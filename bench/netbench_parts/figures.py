@@ -122,30 +122,32 @@ class Figures:
         return out
 
     def model(self):
-        """The cost model's time for the crowd, in us, and the figures that go in; None where they are missing.
+        """The cost model's times for the crowd, in us, and what was measured, turn by turn; None where they are missing.
 
         With n ranks on c < n cores every core does the codec work of n / c ranks, and what a rank encodes, another
         reads from memory where it lies: S bytes encoded, (n-1)/n S decoded and added, S decoded."""
-        step, codec = self.step("crowd", "n=8"), self.rows(self.step("crowd", "codec"))
-        row = self.rows(step).get(FOUR_BITS)
-        if not row or FOUR_BITS not in codec:
-            return None
-        rates = codec[FOUR_BITS]
-        n, cores = step["ranks"], self.sections["crowd"]["environment"]["cores"]
-        encode, decode = rates["encode_GBps"], rates["decode_GBps"]
-        add = rates.get("decode_add_GBps", decode)
-        work = row["size_bytes"] / 1000 * (1 / encode + (n - 1) / n / add + 1 / decode)
-        return {
-            "model_us": max(1, n / cores) * work,
-            "measured_us": row["time_us"],
-            "encode": encode,
-            "decode": decode,
-            "add": add,
-            "ranks": n,
-            "cores": cores,
-            "rounds_us": row["rounds_us"],
-            "bytes": row["size_bytes"],
-        }
+        turns = []
+        for step in self.steps("crowd"):
+            if not step["label"].startswith("alone"):
+                continue
+            rates = self.rows(self.step("crowd", step["label"].replace("alone", "codec"))).get(FOUR_BITS)
+            row = self.rows(step).get(FOUR_BITS)
+            if not row or not rates:
+                continue
+            n, cores = step["ranks"], self.environment("crowd")["cores"]
+            encode, decode = rates["encode_GBps"], rates["decode_GBps"]
+            add = rates.get("decode_add_GBps", decode)
+            work = row["size_bytes"] / 1000 * (1 / encode + (n - 1) / n / add + 1 / decode)
+            turns.append(
+                {
+                    "model_us": max(1, n / cores) * work,
+                    "measured_us": row["time_us"],
+                    "encode": encode,
+                    "decode": decode,
+                    "add": add,
+                }
+            )
+        return turns or None
 
 
 def bytes_text(count):

@@ -3,6 +3,7 @@
 import statistics
 
 from .figures import break_even, bytes_text, control_outside
+from .limits import limits
 from .plan import FOUR_BITS, MODELS, TOPK
 from .table import table
 from .training import training
@@ -124,6 +125,11 @@ class Page:
                 ]
             )
         self.say(*markdown(["metric", "floor", "ambition", "measured", ""], rows))
+        bounds = limits(self.figures)
+        if bounds:
+            self.say(
+                "Out of reach on this machine, by figures of the same run:", "", *(f"- {text}" for text in bounds), ""
+            )
 
     def picture(self, name, title):
         if f"{name}.png" in self.pictures:
@@ -207,7 +213,7 @@ class Page:
             self.command(step)
 
     def crowd(self):
-        step, model = self.figures.step("crowd", "n=8"), self.figures.model()
+        step, turns = self.figures.step("crowd", "n=8"), self.figures.model()
         rows = self.figures.rows(step)
         if not rows:
             return
@@ -217,14 +223,17 @@ class Page:
             "",
         )
         self.say(*self.contenders(step, rows))
-        if model:
+        if turns:
+            middle = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+            share = statistics.median(turn["model_us"] / turn["measured_us"] for turn in turns)
             self.say(
                 "Cost model: n ranks on c < n cores share them, and in shared memory nothing else takes time: "
                 "T = n/c S (1/E + (n-1)/n/Da + 1/D), "
-                f"with E = {model['encode']:.3g}, Da = {model['add']:.3g} and D = {model['decode']:.3g} GB/s (encode, "
+                f"with E = {middle['encode']:.3g}, Da = {middle['add']:.3g} and D = {middle['decode']:.3g} GB/s (encode, "
                 "decode and add, decode of one core, alone, from memory). "
-                f"That gives {time_text(model['model_us'])}; measured: {time_text(model['measured_us'])}, "
-                f"{model['model_us'] / model['measured_us']:.2f} of the model's speed.",
+                f"That gives {time_text(middle['model_us'])}; measured: {time_text(middle['measured_us'])}, "
+                f"{share:.2f} of the model's speed. Medians of {len(turns)} turns, in each of which the codec is measured and then 4 bits "
+                "alone: on this machine, whose speed drifts, figures taken minutes apart say little about each other.",
                 "",
             )
         self.command(step)

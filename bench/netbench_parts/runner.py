@@ -105,7 +105,7 @@ class Runner:
         if step.link == "host":
             # Threads that the scheduler never takes a core from would also keep each other, where ranks are more
             # than cores, and the kernel's network threads from running.
-            return [*(self.realtime if step.ranks <= (os.cpu_count() or 1) else []), *words]
+            return [*(self.realtime if step.realtime and step.ranks <= (os.cpu_count() or 1) else []), *words]
         if step.link == "loopback":
             return [NETNS, "loopback", "--", *words]
         mode = "train" if step.script else "run"

@@ -96,8 +96,8 @@ def table(figures):
     )
     lines.append(Line("64 KiB, same, against Open MPI", 0.67, 1, figures.ratio(latency, "none", "openmpi", 64 << 10)))
     lines.append(Line("4 KiB, same, against Open MPI", 0.5, 1, figures.ratio(latency, "none", "openmpi", 4 << 10)))
-    model = figures.model()
-    share = summary([model["model_us"] / us for us in model["rounds_us"]]) if model else None
+    turns = figures.model()
+    share = summary([turn["model_us"] / turn["measured_us"] for turn in turns]) if turns else None
     lines.append(Line("8 ranks on these cores, 64 MiB, 4 bits, share of the cost model's speed", 0.8, 1, share))
     lines.append(
         Line(

@@ -30,8 +30,16 @@ def training(step):
                 f"{statistics.median(m['final_accuracy'] for m in mine):.3f}",
             ]
         )
-    titles = ["", "time to accuracy", "against fp32", "against the fp16 hook", "steps", "a step", "sent a rank and step",
-              "final accuracy"]
+    titles = [
+        "",
+        "time to accuracy",
+        "against fp32",
+        "against the fp16 hook",
+        "steps",
+        "a step",
+        "sent a rank and step",
+        "final accuracy",
+    ]
     return lines + markdown(titles, cells)
 
 

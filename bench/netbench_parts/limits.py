@@ -1,0 +1,41 @@
+"""What bounds some rows of the table from below, computed from figures of the same run."""
+
+from .plan import FOUR_BITS
+from .words import time_text
+
+
+def limits(figures):
+    """Sentences; only those whose bound holds here."""
+    return [text for text in (shared_memory(figures), *error_feedback(figures)) if text]
+
+
+def shared_memory(figures):
+    """Six times Gloo, against what a core's arithmetic takes by itself."""
+    rows = figures.rows(figures.step("shm", "large"))
+    codec = figures.codecs("warm").get(FOUR_BITS)
+    if not codec or not {"gloo", "memcpy", FOUR_BITS} <= rows.keys():
+        return None
+    wanted = rows["gloo"]["time_us"] / 6
+    slices = rows[FOUR_BITS]["size_bytes"] / codec["size_bytes"]
+    work = slices * (codec["encode_us"] + codec["decode_add_us"] / 2 + codec["decode_us"])
+    if wanted >= work:
+        return None
+    return (
+        f"64 MiB in shared memory: a sixth of Gloo's time is {time_text(wanted)}. The codec's arithmetic alone (each of two "
+        f"ranks encodes all, decodes and adds half, decodes all), at the speeds measured in L2, as if memory took no "
+        f"time, is {time_text(work)}; a memcpy of the tensor by both ranks at once, {time_text(rows['memcpy']['time_us'])}."
+    )
+
+
+def error_feedback(figures):
+    """What 35 % more than encoding's time leaves, against a memcpy: the residual read and written back."""
+    for name, row in figures.codecs("cold").items():
+        if name not in ("natural", "natural8", FOUR_BITS) or row.get("feedback_cost") is None:
+            continue
+        budget, copy = 1.35 * row["encode_us"], row["memcpy_us"]
+        if budget < copy:
+            yield (
+                f"Error feedback of `{name}` from memory: to read the residual and write it back moves what a memcpy of the "
+                f"tensor moves, {time_text(copy)}; all of encoding and 35 % are {time_text(budget)}. Measured: "
+                f"{time_text(row['encode_feedback_us'])}."
+            )
