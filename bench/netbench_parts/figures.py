@@ -122,32 +122,30 @@ class Figures:
         return out
 
     def model(self):
-        """The cost model's times for the crowd, in us, and what was measured, turn by turn; None where they are missing.
+        """The cost model's times for the crowd, in us, and what was measured, by turns; None where they are missing.
 
         With n ranks on c < n cores every core does the codec work of n / c ranks, and what a rank encodes, another
-        reads from memory where it lies: S bytes encoded, (n-1)/n S decoded and added, S decoded."""
+        reads from memory where it lies: S bytes encoded, (n-1)/n S decoded and added, S decoded. Its rates are those
+        of one core while the others rest ("codec"), and those of all cores while all work ("at once")."""
         turns = []
         for step in self.steps("crowd"):
             if not step["label"].startswith("alone"):
                 continue
-            rates = self.rows(self.step("crowd", step["label"].replace("alone", "codec"))).get(FOUR_BITS)
             row = self.rows(step).get(FOUR_BITS)
-            if not row or not rates:
-                continue
-            n, cores = step["ranks"], self.environment("crowd")["cores"]
-            encode, decode = rates["encode_GBps"], rates["decode_GBps"]
-            add = rates.get("decode_add_GBps", decode)
-            work = row["size_bytes"] / 1000 * (1 / encode + (n - 1) / n / add + 1 / decode)
-            turns.append(
-                {
-                    "model_us": max(1, n / cores) * work,
-                    "measured_us": row["time_us"],
-                    "encode": encode,
-                    "decode": decode,
-                    "add": add,
-                }
-            )
+            turn = {"measured_us": row["time_us"]} if row else {}
+            for name in ("codec", "at once"):
+                rates = self.rows(self.step("crowd", step["label"].replace("alone", name))).get(FOUR_BITS)
+                if row and rates:
+                    turn[name] = rates
+                    turn[f"{name}_us"] = self.crowd_us(rates, row["size_bytes"], step["ranks"])
+            if "codec" in turn:
+                turns.append(turn)
         return turns or None
+
+    def crowd_us(self, rates, size, n):
+        add = rates.get("decode_add_GBps", rates["decode_GBps"])
+        work = size / 1000 * (1 / rates["encode_GBps"] + (n - 1) / n / add + 1 / rates["decode_GBps"])
+        return max(1, n / self.environment("crowd")["cores"]) * work
 
 
 def bytes_text(count):

@@ -21,9 +21,9 @@ def shared_memory(figures):
     if wanted >= work:
         return None
     return (
-        f"64 MiB in shared memory: a sixth of Gloo's time is {time_text(wanted)}. The codec's arithmetic alone (each of two "
-        f"ranks encodes all, decodes and adds half, decodes all), at the speeds measured in L2, as if memory took no "
-        f"time, is {time_text(work)}; a memcpy of the tensor by both ranks at once, {time_text(rows['memcpy']['time_us'])}."
+        f"64 MiB in shared memory: a sixth of Gloo's time is {time_text(wanted)}. The codec's arithmetic alone (each of "
+        "two ranks encodes all, decodes and adds half, decodes all), at the speeds measured in L2, as if memory took "
+        f"no time, is {time_text(work)}; a memcpy of the tensor by both at once, {time_text(rows['memcpy']['time_us'])}."
     )
 
 
@@ -35,7 +35,7 @@ def error_feedback(figures):
         budget, copy = 1.35 * row["encode_us"], row["memcpy_us"]
         if budget < copy:
             yield (
-                f"Error feedback of `{name}` from memory: to read the residual and write it back moves what a memcpy of the "
-                f"tensor moves, {time_text(copy)}; all of encoding and 35 % are {time_text(budget)}. Measured: "
-                f"{time_text(row['encode_feedback_us'])}."
+                f"Error feedback of `{name}` from memory: to read the residual and write it back moves what a memcpy of "
+                f"the tensor moves, {time_text(copy)}; encoding and 35 % are {time_text(budget)} in all. "
+                f"Measured: {time_text(row['encode_feedback_us'])}."
             )

@@ -9,6 +9,7 @@ from .table import table
 from .training import training
 from .words import NAMES, markdown, name_of, number, rate_mbps, time_text
 
+RATES = ("encode", "decode_add", "decode")
 BURST = 128 << 10  # of scripts/netns at rates up to 2 Gb/s
 
 
@@ -224,19 +225,28 @@ class Page:
         )
         self.say(*self.contenders(step, rows))
         if turns:
-            middle = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
-            share = statistics.median(turn["model_us"] / turn["measured_us"] for turn in turns)
             self.say(
                 "Cost model: n ranks on c < n cores share them, and in shared memory nothing else takes time: "
-                "T = n/c S (1/E + (n-1)/n/Da + 1/D), "
-                f"with E = {middle['encode']:.3g}, Da = {middle['add']:.3g} and D = {middle['decode']:.3g} GB/s (encode, "
-                "decode and add, decode of one core, alone, from memory). "
-                f"That gives {time_text(middle['model_us'])}; measured: {time_text(middle['measured_us'])}, "
-                f"{share:.2f} of the model's speed. Medians of {len(turns)} turns, in each of which the codec is measured and then 4 bits "
-                "alone: on this machine, whose speed drifts, figures taken minutes apart say little about each other.",
+                "T = n/c S (1/E + (n-1)/n/Da + 1/D), with E, Da and D the rates of a core that encodes, decodes and "
+                "adds, and decodes from memory.",
                 "",
             )
+            for name, words in (("codec", "while the other cores rest"), ("at once", "while all cores do the same")):
+                self.model(turns, name, words)
+            self.say("")
         self.command(step)
+
+    def model(self, turns, name, words):
+        turns = [turn for turn in turns if name in turn]
+        if not turns:
+            return
+        rates = [statistics.median(turn[name][f"{work}_GBps"] for turn in turns) for work in RATES]
+        took, predicted = (statistics.median(turn[key] for turn in turns) for key in ("measured_us", f"{name}_us"))
+        share = statistics.median(turn[f"{name}_us"] / turn["measured_us"] for turn in turns)
+        self.say(
+            f"- {words}: {', '.join(f'{rate:.3g}' for rate in rates)} GB/s, which gives {time_text(predicted)}; measured "
+            f"{time_text(took)}, {share:.2f} of the model's speed (medians of {len(turns)} turns of all three).",
+        )
 
     def layers(self):
         steps = [step for step in self.figures.steps("layers") if self.figures.rows(step)]

@@ -100,6 +100,8 @@ class Plan:
         codec = ["codec", "-b", self.big, "--rounds", "3", "-n", "1", "--codec", FOUR_BITS]
         for turn in range(1, self.rounds + 1):
             steps.append(Step(f"codec, turn {turn}", codec, realtime=False))
+            at_once = ["--size", self.big, "--rounds", "3", "--codec", FOUR_BITS]
+            steps.append(Step(f"at once, turn {turn}", at_once, script="bench/codec_at_once.py", realtime=False))
             steps.append(self.allreduce(f"alone, turn {turn}", "host", 8, self.big, 1, codecs(FOUR_BITS)))
         return steps
 

@@ -81,6 +81,7 @@ class Runner:
         self.bench, self.python = bench, python
         self.realtime = ["chrt", "-f", "1"] if realtime else []
         self.environment = {**os.environ, "PYTHONPATH": str(TOP / "bindings" / "python"), "OMP_NUM_THREADS": "1"}
+        self.environment["CGX_BENCH_BINARY"] = str(bench)
         library = pathlib.Path(bench).resolve().parent.parent / "lib" / "libcgx.so"
         if library.exists():
             self.environment["CGX_LIBRARY"] = str(library)
