@@ -83,6 +83,17 @@ class Netns(unittest.TestCase):
         process.communicate(timeout=60)
         self.assertEqual(leftovers(process.pid), [])
 
+    def test_no_mount_is_left_where_there_was_none(self):
+        # In a mount namespace of its own: others may have namespaces here.
+        script = f"""mount --make-rprivate /; while umount /run/netns 2>/dev/null; do :; done
+                     grep -q ' /run/netns ' /proc/self/mountinfo && exit 3
+                     {sys.executable} {NETNS} probe && {sys.executable} {NETNS} loopback -- true || exit 4
+                     ! grep ' /run/netns ' /proc/self/mountinfo"""
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+        if "unshare" in done.stderr or done.returncode == 3:
+            self.skipTest(f"no such namespace here: {done.stderr.strip()}")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def test_what_a_killed_run_left_is_removed_by_the_next(self):
         process = subprocess.Popen([sys.executable, NETNS, "run", "--", "sh", "-c", "echo up; exec cat"],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
