@@ -129,7 +129,7 @@ class Page:
         bounds = limits(self.figures)
         if bounds:
             self.say(
-                "Out of reach on this machine, by figures of the same run:", "", *(f"- {text}" for text in bounds), ""
+                "Less than a memcpy takes is asked here, by figures of the same run:", "", *(f"- {text}" for text in bounds), ""
             )
 
     def picture(self, name, title):
