@@ -13,9 +13,10 @@ namespace {
 constexpr uint64_t kTile = 8192;
 // Sparse blocks are cut nowhere, but their sum is made in parts: each visits all inputs while it is in L2.
 constexpr uint64_t kSparseTile = 32768;
-// Raw results of an output this large leave the cache before they are read again: they are copied past
-// it, so that what they replace is not fetched. (Decoding past the cache measured slower.)
-constexpr uint64_t kStreamBytes = 8 << 20;
+// Raw results of an output this large are copied past the cache, so that what they replace is not fetched.
+// From here on the copy and a reading of the result right after it take no longer together, for an output
+// that other work has pushed out of the caches, as training does. (Decoding past the cache is slower.)
+constexpr uint64_t kStreamBytes = 1 << 20;
 
 bool streams_output(const RunArgs& args) {
   return args.x != args.y && args.layout->count() * dtype_bytes(args.layout->dtype()) >= kStreamBytes;
@@ -158,6 +159,7 @@ void PartWork::reduce_raw() {
   RawSum sum{arena_.dtype, arena_.args.op, scale, scratch_.inputs, nullptr, nullptr};
   sum.out = into_y ? y(range_.begin) : message;
   sum.copy = into_y ? message : nullptr;
+  sum.write_out = into_y ? arena_.copy_out : arena_.copy_in;
   sum.write_copy = arena_.copy_in;
   cgx::reduce_raw(sum, range_.end - range_.begin);
 }

@@ -90,9 +90,10 @@ void reduce_tile(const RawSum& sum, size_t begin, size_t count) {
       for (size_t i = 0; i < count; ++i) acc[i] *= scale;
     }
   }
-  T* out = static_cast<T*>(sum.out) + begin;
-  for (size_t i = 0; i < count; ++i) narrow(acc[i], out[i]);
-  if (sum.copy != nullptr) sum.write_copy(static_cast<T*>(sum.copy) + begin, out, count * sizeof(T));
+  alignas(64) T made[kTile];
+  for (size_t i = 0; i < count; ++i) narrow(acc[i], made[i]);
+  sum.write_out(static_cast<T*>(sum.out) + begin, made, count * sizeof(T));
+  if (sum.copy != nullptr) sum.write_copy(static_cast<T*>(sum.copy) + begin, made, count * sizeof(T));
 }
 
 template <typename T, ReduceOp kOp>

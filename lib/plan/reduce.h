@@ -18,6 +18,7 @@ struct RawSum {
   std::span<const void* const> inputs;  // at least one
   void* out;
   void* copy;  // a second place for the result, or null
+  Copy write_out = plain_copy;
   Copy write_copy = plain_copy;
 };
 

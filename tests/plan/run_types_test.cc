@@ -93,6 +93,29 @@ TYPED_TEST(RunTypesTest, AllReductionsAreMadeInTheElementsOwnType) {
   }
 }
 
+// From 1 MiB on, and only out of place, results are copied past the cache; the pieces of ranks and slices
+// begin at any byte.
+TYPED_TEST(RunTypesTest, LargeResultsAreTheSameInPlaceAndNot) {
+  const uint64_t count = (1 << 20) / sizeof(TypeParam) + 77;
+  test::RunOptions options;
+  for (int r = 0; r < 3; ++r) {
+    std::mt19937 random(static_cast<uint32_t>(r));
+    std::vector<TypeParam> x(count);
+    for (TypeParam& e : x) e = static_cast<TypeParam>(random() % 100);
+    options.x.push_back(test::bytes_of(x));
+  }
+  const Layout layout = uniform(count, "none", dtype_of<TypeParam>());
+  for (const Algorithm& algorithm : algorithms()) {
+    const std::vector<Plan> plans = test::plans_of(algorithm, {0, 3, layout, 50'000});
+    options.in_place = true;
+    const Outcome in_place = test::run_plans(layout, plans, options);
+    options.in_place = false;
+    const Outcome outcome = test::run_plans(layout, plans, options);
+    test::expect_replicas(outcome, algorithm.name);
+    ASSERT_EQ(outcome.y[0], in_place.y[0]) << algorithm.name;
+  }
+}
+
 class RunHalfTest : public testing::TestWithParam<DType> {
  protected:
   static uint16_t narrow(float x) { return GetParam() == DType::kF16 ? f32_to_f16(x) : f32_to_bf16(x); }
