@@ -61,6 +61,10 @@ CGX_HD float select(bool condition, float yes, float no) { return condition ? ye
 CGX_HD uint32_t select_whole(bool condition, float x, uint32_t no) { return condition ? whole_part(x) : no; }
 CGX_HD uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 CGX_HD uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
+// As two's complement.
+CGX_HD uint32_t larger_signed(uint32_t a, uint32_t b) {
+  return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
+}
 
 // The whole part of a number in fixed point with 23 fraction bits, plus one with the fraction's probability.
 // REQUIRES: fixed <= 255 * 2^23.

@@ -13,7 +13,7 @@ namespace {
 const size_t kCounts[] = {1,   15,  31,  33,  63,  64,  65,  127, 129, 191,  255,
                           256, 257, 320, 511, 512, 513, 600, 767, 768, 1025, 2065};
 
-enum Kind { kGaussian, kNonFinite, kSubnormal, kHuge, kConstant, kZeros, kHalfZeros, kKinds };
+enum Kind { kGaussian, kNonFinite, kSubnormal, kHuge, kConstant, kZeros, kHalfZeros, kOneSign, kKinds };
 
 // One of the values that definitions treat apart, every 37 elements from `first` on.
 void sprinkle(std::vector<float>& x, size_t first, const std::vector<float>& values) {
@@ -42,6 +42,13 @@ std::vector<float> input(Kind kind, size_t count) {
       break;
     case kHalfZeros:
       for (size_t i = 0; i < count; i += 2) x[i] = 0.0f;
+      break;
+    case kOneSign:  // a bucket's elements; zeros are of its sign, and then of the other
+      for (size_t i = 0; i < count; ++i) {
+        const bool negative = i / 512 % 2 != 0;
+        x[i] = i % 37 == 0 ? 0.0f : std::fabs(x[i]);
+        if (negative != (i > 1024 && i % 37 == 0)) x[i] = -x[i];
+      }
       break;
     default:
       break;

@@ -37,6 +37,29 @@ struct MaxMinFold {
     return {smaller(a.low, b.low), larger(a.high, b.high)};
   }
   CGX_HD static State finish(State state) { return state; }
+
+  // The same of elements of both signs, with half the work: of bits, the largest unsigned is the smallest
+  // element if any is negative, and the largest signed the largest element if any is not.
+  struct OfBothSigns {
+    template <typename U>
+    struct Extremes {
+      U low, high;
+    };
+    using State = Extremes<uint32_t>;
+    template <typename F>
+    CGX_HD static auto lift(F x) {
+      const auto bits = float_bits(x);
+      return Extremes<decltype(float_bits(x))>{bits, bits};
+    }
+    template <typename U>
+    CGX_HD static Extremes<U> merge(Extremes<U> a, Extremes<U> b) {
+      return {larger(a.low, b.low), larger_signed(a.high, b.high)};
+    }
+    CGX_HD static bool holds(State state) { return (state.low >> 31) != 0 && (state.high >> 31) == 0; }
+    CGX_HD static MaxMinFold::State finish(State state) {
+      return {sort_key(state.low), sort_key(state.high)};
+    }
+  };
 };
 
 inline constexpr uint32_t kMaxMinWide = 0x7e800000u;  // 2^126: a magnitude from which products may overflow

@@ -134,29 +134,34 @@ class BucketedEncoder {
     }
   }
 
+  // What the loop needs is in locals: the bytes that it stores could be any member.
   template <bool kRandom, typename Values>
   CGX_HD void encode_vectors(const Coder coder, const Span& span, const Values values, uint8_t* codes) const {
-    const size_t ahead = upcoming(span.at);
-    for (uint32_t i = 0; i < span.n; i += 4 * kLanes) {
+    const S source = source_.from(span.at);
+    const S next = source_.from(upcoming(span.at));
+    const GiveBack back = back_.from(span.at);
+    uint8_t* out = codes + span.i;
+    const size_t n = span.n;
+    for (size_t i = 0; i < n; i += 4 * kLanes) {
       U32 code[4];
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
-        const uint32_t j = i + k * kLanes;
-        source_.prefetch(ahead + j);
-        const F32 x = source_.load(span.at + j);
-        code[k] = encode_element<kRandom>(x, coder, span.i + j);
-        if constexpr (kGivesBack) give_back<S::kFeedback, true>(x, values(code[k]), span.at + j, back_);
+        const size_t j = i + k * kLanes;
+        next.prefetch(j);
+        const F32 x = source.load(j);
+        code[k] = C::encode_plain(x, coder, draw<kRandom>(span.i + static_cast<uint32_t>(j)));
+        if constexpr (kGivesBack) give_back<S::kFeedback, true>(x, values(code[k]), j, back);
       }
-      store_bytes(code, codes + span.i + i);
+      store_bytes(code, out + i);
     }
   }
 
   template <bool kRandom>
-  CGX_HD U32 encode_element(F32 x, const Coder& coder, uint32_t i) const {
+  CGX_HD auto draw(uint32_t i) const {
     if constexpr (kRandom) {
-      return C::encode_plain(x, coder, random_.at(i));
+      return random_.at(i);
     } else {
-      return C::encode_plain(x, coder, U32(0x80000000u));  // a half: round to nearest
+      return U32(0x80000000u);  // a half: round to nearest
     }
   }
 
@@ -174,7 +179,7 @@ class BucketedEncoder {
     load_elements(from_.from(span.at), span.n, x);
     uint8_t* HWY_RESTRICT to = codes + span.i;
     if (bucket.is_finite) {
-      draw(draws);
+      draw_group(draws);
       const Coder coder = bucket.coder;
       for (uint32_t j = 0; j < span.n; ++j) {
         to[j] = static_cast<uint8_t>(C::encode(x[j], coder, draws[span.i + j]));
@@ -192,7 +197,7 @@ class BucketedEncoder {
     }
   }
 
-  void draw(uint32_t* HWY_RESTRICT draws) const {
+  void draw_group(uint32_t* HWY_RESTRICT draws) const {
     if (is_random_) return random_.draws(draws);
     for (uint32_t i = 0; i < kGroup; ++i) draws[i] = 0x80000000u;  // a half: round to nearest
   }

@@ -32,6 +32,14 @@ class Source {
   static constexpr Feedback kFeedback = kFeedbackKind;
   explicit Source(const Elements& from) : x_(static_cast<const Stored*>(from.x)), before_(from.before) {}
 
+  // The same from element `at` on.
+  CGX_HD Source from(size_t at) const {
+    Source later = *this;
+    later.x_ += at;
+    if (has_before()) later.before_ += at;
+    return later;
+  }
+
   CGX_HD F32 load(size_t i) const {
     F32 x;
     if constexpr (kType == DType::kF32) {

@@ -54,8 +54,8 @@ CGX_HD auto fold_lanes(const S& source, size_t at, size_t n) {
   return first_lane<State>(merge_lanes<Fold>(Fold::merge(a, b)));
 }
 
-// Halves keep their order when they are widened: their extremes are found on 16-bit keys, two a lane, and
-// only those two are widened. A NaN sorts beyond all else, and so is one of them.
+// Halves keep their order when they are widened: their extremes are found on 16 bits, two a lane, and only
+// those two are widened. A NaN sorts beyond all else, and so is one of them.
 struct HalfExtremes {
   uint16_t low, high;
 };
@@ -70,11 +70,22 @@ struct KeyRange {
   }
 };
 
-// REQUIRES: n is a multiple of 2 kLanes, and not 0.
-CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-  return {x[0], x[n - 1]};  // not used
+
+CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) { return {x[0], x[n - 1]}; }  // not used
+
 #else
+
+// The smallest and the largest of the halves in these vectors.
+template <typename Low, typename High>
+CGX_HD KeyRange::Of<uint32_t> key_range(Low low, High high) {
+  const U32 lows = U32(hn::BitCast(WordTag(), low));
+  const U32 highs = U32(hn::BitCast(WordTag(), high));
+  const KeyRange::Of<U32> both = {smaller(lows & 0xffffu, lows >> 16), larger(highs & 0xffffu, highs >> 16)};
+  return first_lane<KeyRange::Of<uint32_t> >(merge_lanes<KeyRange>(both));
+}
+
+HWY_NOINLINE HalfExtremes half_extremes_by_keys(const uint16_t* x, size_t n) {
   const hn::Repartition<uint16_t, WordTag> d16;
   const hn::Repartition<int16_t, WordTag> di16;
   auto low = hn::Set(d16, 0xffff);
@@ -86,15 +97,45 @@ CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) {
     low = hn::Min(low, key);
     high = hn::Max(high, key);
   }
-  const U32 lows = U32(hn::BitCast(WordTag(), low));
-  const U32 highs = U32(hn::BitCast(WordTag(), high));
-  const KeyRange::Of<U32> both = {smaller(lows & 0xffffu, lows >> 16), larger(highs & 0xffffu, highs >> 16)};
-  const auto range = first_lane<KeyRange::Of<uint32_t> >(merge_lanes<KeyRange>(both));
+  const auto range = key_range(low, high);
   const auto half = [](uint32_t key) {
     return static_cast<uint16_t>(key ^ ((key & 0x8000u) != 0 ? 0x8000u : 0xffffu));
   };
   return {half(range.low), half(range.high)};
+}
+
+// Of halves of both signs: MaxMinFold::OfBothSigns says why. REQUIRES: n is a multiple of 2 kLanes, and not
+// 0.
+CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) {
+  const hn::Repartition<uint16_t, WordTag> d16;
+  const hn::Repartition<int16_t, WordTag> di16;
+  auto low = hn::LoadU(d16, x);
+  auto high = hn::BitCast(di16, low);
+  for (size_t i = 2 * kLanes; i < n; i += 2 * kLanes) {
+    const auto half = hn::LoadU(d16, x + i);
+    low = hn::Max(low, half);
+    high = hn::Max(high, hn::BitCast(di16, half));
+  }
+  // From signed to unsigned order and back.
+  const auto bias = hn::Set(d16, 0x8000);
+  const auto range = key_range(hn::Not(low), hn::Xor(hn::BitCast(d16, high), bias));
+  const auto smallest = static_cast<uint16_t>(~range.low);
+  const auto largest = static_cast<uint16_t>(range.high ^ 0x8000u);
+  if (HWY_LIKELY((smallest & 0x8000u) != 0 && (largest & 0x8000u) == 0)) return {smallest, largest};
+  return half_extremes_by_keys(x, n);
+}
+
 #endif
+
+// fold_lanes() by the quicker fold for elements of both signs, where there is one and they are.
+template <typename Fold, typename S>
+CGX_HD auto fold_lanes_quickly(const S& source, size_t at, size_t n) {
+  if constexpr (requires { typename Fold::OfBothSigns; }) {
+    using Quick = typename Fold::OfBothSigns;
+    const auto state = fold_lanes<Quick>(source, at, n);
+    if (HWY_LIKELY(Quick::holds(state))) return Quick::finish(state);
+  }
+  return fold_lanes<Fold>(source, at, n);
 }
 
 template <typename Fold, typename S>
@@ -108,7 +149,7 @@ auto fold_any_order(const S& source, const Elements& from, size_t at, size_t n) 
         const HalfExtremes extremes = half_extremes(source.stored(at), done);
         state = Fold::merge(Fold::lift(S::widened(extremes.low)), Fold::lift(S::widened(extremes.high)));
       } else {
-        state = fold_lanes<Fold>(source, at, done);
+        state = fold_lanes_quickly<Fold>(source, at, done);
       }
     }
   }

@@ -93,6 +93,7 @@ using cgx::fmul;
 using cgx::fsub;
 using cgx::is_finite_bits;
 using cgx::larger;
+using cgx::larger_signed;
 using cgx::round_with;
 using cgx::select;
 using cgx::select_whole;
@@ -139,6 +140,9 @@ CGX_HD F32 select(Condition c, F32 yes, F32 no) {
 CGX_HD U32 smaller(U32 a, U32 b) { return U32(hn::Min(a.v, b.v)); }
 CGX_HD U32 select_whole(Condition c, F32 x, U32 no) { return select(c, whole_part(x), no); }
 CGX_HD U32 larger(U32 a, U32 b) { return U32(hn::Max(a.v, b.v)); }
+CGX_HD U32 larger_signed(U32 a, U32 b) {
+  return U32(hn::BitCast(WordTag(), hn::Max(hn::BitCast(IntTag(), a.v), hn::BitCast(IntTag(), b.v))));
+}
 
 // The draws of the definition, before the shuffle that makes them of the words that each 128-bit block holds:
 // element b of a word takes it with byte b on top.
