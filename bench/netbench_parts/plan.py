@@ -56,11 +56,11 @@ class Plan:
         return Step(label, [*words, "--rounds", str(self.rounds), "--transport", transport], ranks, link)
 
     def grid(self, prefix, link, contenders):
-        """Sizes from 4 KiB to 64 MiB (16 MiB on slow links), with as many calls as make each worth timing."""
+        """Sizes from 4 KiB to 64 MiB (16 MiB on slow links), with as many calls as make a turn some milliseconds."""
         slow = link != "host"
         steps = [
-            ("small", ("4K", "64K", 4), 20 if slow else 40),
-            ("middle", ("256K", "1M", 4), 4 if slow else 8),
+            ("small", ("4K", "64K", 4), 40 if slow else 400),
+            ("middle", ("256K", "1M", 4), 4 if slow else 40),
             ("large", ("4M", "16M", 4) if slow else ("16M", "64M", 4), 1 if slow else 2),
         ]
         if self.quick:
@@ -74,7 +74,7 @@ class Plan:
             "crowd": Section("Eight ranks on this machine's cores, shared memory", self.crowd_steps()),
             "loopback": Section("Sockets on loopback", self.loopback_steps()),
             "1g": Section("1 Gb/s", self.link_steps("1gbit", 1) + self.grid("sizes, ", "1gbit", self.choices(TOPK))),
-            "10g": Section("10 Gb/s", self.link_steps("10gbit", 2)),
+            "10g": Section("10 Gb/s", self.link_steps("10gbit", 4)),
             "sweep": Section("From 100 Mb/s to 25 Gb/s, two ranks", self.sweep_steps()),
             "codec": Section("Codecs on one core", self.codec_steps()),
             "layers": Section("All gradients of a model", self.layer_steps()),
@@ -89,7 +89,7 @@ class Plan:
         return self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices()])
 
     def latency_steps(self):
-        sizes, calls = (("4K", "64K", 16), 10) if self.quick else (("4", "64K", 4), 100)
+        sizes, calls = (("4K", "64K", 16), 10) if self.quick else (("4", "64K", 4), 400)
         contenders = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)]
         return [self.allreduce(link, link, 2, sizes, calls, contenders, 10) for link in ("host", "loopback")]
 
@@ -109,7 +109,7 @@ class Plan:
         contenders = [*baselines("openmpi"), *self.choices()]
         steps = [self.allreduce(f"n={n}", "loopback", n, self.big, 4 // n, contenders) for n in (2, 4)]
         if not self.quick:
-            steps.append(self.allreduce("sizes", "loopback", 2, ("4K", "1M", 16), 20, self.choices(), 3))
+            steps.append(self.allreduce("sizes", "loopback", 2, ("4K", "1M", 16), 100, self.choices(), 3))
         return steps
 
     def link_steps(self, rate, calls):
@@ -125,7 +125,7 @@ class Plan:
             *self.auto,
         ]
         contenders = [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)]
-        return [self.allreduce(f"n={n}", rate, n, self.big, calls if n == 2 else 1, contenders) for n in (2, 4)]
+        return [self.allreduce(f"n={n}", rate, n, self.big, calls, contenders) for n in (2, 4)]
 
     def sweep_steps(self):
         size = "1M" if self.quick else "8M"

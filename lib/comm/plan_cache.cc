@@ -8,6 +8,10 @@
 namespace cgx {
 namespace {
 
+// Of what a rank sums, at least, where slices are longer than the default: what of the first and the last one
+// overlaps with nothing is then a sixteenth.
+constexpr uint64_t kSlicesOfAShare = 16;
+
 uint64_t mix(uint64_t hash, uint64_t value) {
   hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
   return hash * 0xff51afd7ed558ccdu;
@@ -41,8 +45,8 @@ Selection PlanCache::choose(const Layout& layout) const {
   CGX_CHECK(by_defaults || profile_.has_value());
   const Profile& profile = by_defaults ? default_profile_ : *profile_;
   Selection selection = select(wish, layout, profile);
-  if (by_defaults && config_.slice_bytes == 0 && config_.same_host && config_.crowded) {
-    selection.slice_bytes = crowded_slice_bytes(selection.layout);
+  if (by_defaults && config_.slice_bytes == 0) {
+    selection.slice_bytes = long_slice_bytes(selection.layout, longest_slice(selection.layout));
   }
   // Once a layout, as its plan is kept.
   if (log_enabled(LogLevel::kInfo, Subsystem::kTuning)) {
@@ -52,6 +56,15 @@ Selection PlanCache::choose(const Layout& layout) const {
                     selection.layout.describe(), selection.slice_bytes, explain(selection, wish, profile)));
   }
   return selection;
+}
+
+// A message costs its receiver a wakeup, and in sockets both sides system calls and packets: the fewer the
+// better, as long as a link has enough of them to overlap. In shared memory slices stay in caches, and longer
+// ones pay only where ranks sleep for each other.
+uint64_t PlanCache::longest_slice(const Layout& layout) const {
+  if (config_.same_host) return config_.crowded ? UINT64_MAX : kDefaultSliceBytes;
+  const uint64_t bytes = layout.count() * dtype_bytes(layout.dtype());
+  return bytes / static_cast<uint64_t>(config_.size) / kSlicesOfAShare;
 }
 
 const CachedPlan* PlanCache::find(const Layout& layout) {

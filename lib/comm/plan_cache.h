@@ -65,6 +65,7 @@ class PlanCache {
     uint64_t last_use;
   };
 
+  uint64_t longest_slice(const Layout& layout) const;
   Selection choose(const Layout& layout) const;
 
   const Config config_;

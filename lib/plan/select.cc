@@ -113,12 +113,13 @@ Result<const Algorithm*> named_algorithm(std::string_view name) {
   return error(Code::kInvalidArgument, "there is no algorithm \"{}\"; there are {}", name, names);
 }
 
-uint64_t crowded_slice_bytes(const Layout& layout) {
+uint64_t long_slice_bytes(const Layout& layout, uint64_t longest) {
   const uint64_t raw_bytes = layout.count() * dtype_bytes(layout.dtype());
   const uint64_t wire_bytes = layout.wire_bytes(0, layout.count());
   uint64_t best = kDefaultSliceBytes;
   for (const uint64_t slice : kSlices) {
-    if (slice > best && fits_transports(slice, raw_bytes, wire_bytes)) best = slice;
+    const bool is_better = slice > best && slice <= longest;
+    if (is_better && fits_transports(slice, raw_bytes, wire_bytes)) best = slice;
   }
   return best;
 }

@@ -31,9 +31,9 @@ struct Selection {
   double seconds = 0;  // predicted
 };
 
-// Without measurements, where the ranks of one host share cores and no link decides: a message that its
-// receiver sleeps for costs two switches of the processor, so the fewer the better.
-uint64_t crowded_slice_bytes(const Layout& layout);
+// The longest slice up to `longest` that transports have memory for, and never less than the default: for
+// where nothing was measured and messages cost more than their bytes.
+uint64_t long_slice_bytes(const Layout& layout, uint64_t longest);
 
 Selection select(const Wish& wish, const Layout& layout, const Profile& profile);
 

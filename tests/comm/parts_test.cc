@@ -31,7 +31,18 @@ TEST(PlanCache, RanksThatShareCoresSendFewerAndLongerMessagesUnlessSlicesAreName
   };
   EXPECT_EQ(messages(0, false), 4 * messages(0, true));
   EXPECT_EQ(messages(4096, false), messages(4096, true));
-  EXPECT_EQ(messages(0, false, false), messages(0, true, false)) << "links overlap with short ones";
+}
+
+TEST(PlanCache, OverLinksSlicesGrowWithWhatThereIsToOverlap) {
+  const auto slices = [](uint64_t mebibytes) {
+    PlanCache::Config config;
+    config.size = 4;
+    return PlanCache(config).find(whole(mebibytes << 18, "maxmin:bits=4"))->plan.messages.size();
+  };
+  EXPECT_EQ(slices(16), 2 * slices(8)) << "256 KiB both";
+  EXPECT_EQ(slices(32), slices(16)) << "512 KiB";
+  EXPECT_EQ(slices(64), slices(16)) << "1 MiB";
+  EXPECT_EQ(slices(128), 2 * slices(64)) << "and no longer ones";
 }
 
 TEST(Processors, ThoseOfAHostShareItsCores) {

@@ -180,12 +180,17 @@ TEST(Select, NoMessageIsLongerThanADefaultSliceOfRawElements) {
   }
 }
 
-TEST(Select, RanksThatShareCoresTakeTheLongestSlicesThatTransportsHaveMemoryFor) {
-  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "none")), kDefaultSliceBytes);
-  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "cast:bf16")), 2 * kDefaultSliceBytes);
-  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "natural")), 2 * kDefaultSliceBytes);
-  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "natural8")), 4 * kDefaultSliceBytes);
-  EXPECT_EQ(crowded_slice_bytes(uniform(1 << 24, "maxmin:bits=4")), 4 * kDefaultSliceBytes);
+TEST(Select, LongSlicesAreTheLongestThatTransportsHaveMemoryFor) {
+  const auto longest = [](const char* spec, uint64_t most) {
+    return long_slice_bytes(uniform(1 << 24, spec), most);
+  };
+  EXPECT_EQ(longest("none", UINT64_MAX), kDefaultSliceBytes);
+  EXPECT_EQ(longest("cast:bf16", UINT64_MAX), 2 * kDefaultSliceBytes);
+  EXPECT_EQ(longest("natural", UINT64_MAX), 2 * kDefaultSliceBytes);
+  EXPECT_EQ(longest("natural8", UINT64_MAX), 4 * kDefaultSliceBytes);
+  EXPECT_EQ(longest("maxmin:bits=4", UINT64_MAX), 4 * kDefaultSliceBytes);
+  EXPECT_EQ(longest("maxmin:bits=4", 4 * kDefaultSliceBytes - 1), 2 * kDefaultSliceBytes);
+  EXPECT_EQ(longest("maxmin:bits=4", 1), kDefaultSliceBytes);
 }
 
 TEST(Select, KeepsWhatTheCallerNamed) {
