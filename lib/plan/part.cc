@@ -35,11 +35,6 @@ Arena::Arena(const RunArgs& run_args)
       element_bytes(dtype_bytes(dtype)),
       copy_out(streams_output(args) ? stream_copy : plain_copy) {}
 
-void Arena::write_into(bool shared_message) {
-  shared = shared_message;
-  copy_in = shared ? stream_copy : plain_copy;
-}
-
 uint64_t PartWork::tile_length() const {
   const uint64_t granule = part_.granule;
   return granule == 0 ? part_.count : granule * std::max<uint64_t>(1, kTile / granule);
@@ -72,14 +67,17 @@ uint8_t* PartWork::draft() {
 void PartWork::publish(const uint8_t* draft) {
   if (!arena_.shared) return;
   const uint64_t begin = bytes_before(range_.begin);
-  stream_copy(block(step_.message) + begin, draft, bytes_before(range_.end) - begin);
+  scratch_.shared_copy.copy(block(step_.message) + begin, draft, bytes_before(range_.end) - begin);
 }
 
 Status PartWork::encode() {
   const uint64_t count = range_.end - range_.begin;
   if (part_.raw) {
     const uint64_t skip = range_.begin * arena_.element_bytes;
-    arena_.copy_in(block(step_.message) + skip, x(range_.begin), count * arena_.element_bytes);
+    uint8_t* to = block(step_.message) + skip;
+    const size_t bytes = count * arena_.element_bytes;
+    arena_.shared ? scratch_.shared_copy.copy(to, x(range_.begin), bytes)
+                  : plain_copy(to, x(range_.begin), bytes);
     return {};
   }
   uint8_t* out = draft();
@@ -159,8 +157,9 @@ void PartWork::reduce_raw() {
   RawSum sum{arena_.dtype, arena_.args.op, scale, scratch_.inputs, nullptr, nullptr};
   sum.out = into_y ? y(range_.begin) : message;
   sum.copy = into_y ? message : nullptr;
-  sum.write_out = into_y ? arena_.copy_out : arena_.copy_in;
-  sum.write_copy = arena_.copy_in;
+  const Copy into_message = arena_.shared ? scratch_.shared_copy.choice() : plain_copy;
+  sum.write_out = into_y ? arena_.copy_out : into_message;
+  sum.write_copy = into_message;
   cgx::reduce_raw(sum, range_.end - range_.begin);
 }
 

@@ -31,9 +31,6 @@ class Timer {
 // What all steps of a run share.
 struct Arena {
   explicit Arena(const RunArgs& args);
-  // Where the next message is written: peers read that memory, or they do not.
-  void write_into(bool shared_message);
-
   const uint8_t* x(uint64_t element) const {
     return static_cast<const uint8_t*>(args.x) + element * element_bytes;
   }
@@ -42,9 +39,8 @@ struct Arena {
   const RunArgs& args;
   const DType dtype;
   const size_t element_bytes;
-  bool shared = false;        // the message being written lies in memory that peers read
-  Copy copy_in = plain_copy;  // into it
-  const Copy copy_out;        // raw elements into y
+  bool shared = false;  // the message being written lies in memory that peers read
+  const Copy copy_out;  // raw elements into y
 };
 
 // How a piece is encoded at one level, and where its block lies in a message of that level.

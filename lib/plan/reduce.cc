@@ -43,10 +43,6 @@ T widen(T x) {
 inline float widen(Fp16 x) { return f16_to_f32(x.bits); }
 inline float widen(Bf16 x) { return bf16_to_f32(x.bits); }
 
-template <typename T>
-void narrow(Sum<T> sum, T& out) {
-  out = sum;
-}
 inline void narrow(float sum, Fp16& out) { out.bits = f32_to_f16(sum); }
 inline void narrow(float sum, Bf16& out) { out.bits = f32_to_bf16(sum); }
 
@@ -66,6 +62,12 @@ A combine(A a, A b) {
   if constexpr (kOp == ReduceOp::kProd) return wrapping(a, b, [](auto p, auto q) { return p * q; });
   if constexpr (kOp == ReduceOp::kMin) return b < a || b != b ? b : a;
   if constexpr (kOp == ReduceOp::kMax) return a < b || b != b ? b : a;
+}
+
+template <typename T>
+void write_tile(const RawSum& sum, size_t begin, const T* made, size_t count) {
+  sum.write_out(static_cast<T*>(sum.out) + begin, made, count * sizeof(T));
+  if (sum.copy != nullptr) sum.write_copy(static_cast<T*>(sum.copy) + begin, made, count * sizeof(T));
 }
 
 template <typename T, ReduceOp kOp>
@@ -90,10 +92,13 @@ void reduce_tile(const RawSum& sum, size_t begin, size_t count) {
       for (size_t i = 0; i < count; ++i) acc[i] *= scale;
     }
   }
-  alignas(64) T made[kTile];
-  for (size_t i = 0; i < count; ++i) narrow(acc[i], made[i]);
-  sum.write_out(static_cast<T*>(sum.out) + begin, made, count * sizeof(T));
-  if (sum.copy != nullptr) sum.write_copy(static_cast<T*>(sum.copy) + begin, made, count * sizeof(T));
+  if constexpr (std::is_same_v<T, A>) {
+    write_tile(sum, begin, acc, count);
+  } else {
+    alignas(64) T made[kTile];
+    for (size_t i = 0; i < count; ++i) narrow(acc[i], made[i]);
+    write_tile(sum, begin, made, count);
+  }
 }
 
 template <typename T, ReduceOp kOp>

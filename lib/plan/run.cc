@@ -265,7 +265,7 @@ Status Runner::acquire(const Step& step) {
   CGX_ASSIGN_OR_RETURN(const Transport::Lent lent,
                        args_.transport->acquire_for(receivers(step), bytes, wait(step)));
   work_.messages[step.message] = lent.memory;
-  arena_.write_into(lent.shared);
+  arena_.shared = lent.shared;
   return {};
 }
 
@@ -398,8 +398,9 @@ void Runner::add(const RunStats& one, size_t parts) {
 Status Runner::forward(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
   const Span span(*this, "forward", step, &RunStats::encode_seconds);
-  arena_.copy_in(work_.messages[step.message], work_.messages[step.inputs[0]],
-                 args_.plan->messages[step.message].bytes);
+  const Copy copy = arena_.shared ? stream_copy : plain_copy;
+  copy(work_.messages[step.message], work_.messages[step.inputs[0]],
+       args_.plan->messages[step.message].bytes);
   return {};
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "base/shared_copy.h"
 #include "base/status.h"
 #include "codec/layout.h"
 #include "plan/plan.h"
@@ -48,6 +49,7 @@ struct Workspace {
     std::vector<uint16_t> halves;
     SparseScratch sparse;
     std::vector<uint8_t> draft;  // of a block, before it is copied into shared memory
+    SharedCopy shared_copy;
     std::vector<const void*> inputs;
     RunStats stats;
     Status status;
