@@ -31,6 +31,8 @@ class Contender {
     (void)layers;
     allreduce(in, out, count);
   }
+  // After calls, outside of their time: does what they left undone, so that no rank waits for it.
+  virtual void settle() {}
   // Of this rank, since the start.
   virtual Traffic traffic() const = 0;
   // Drops what earlier operations left: before another size, and before a result is checked.

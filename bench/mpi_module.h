@@ -11,6 +11,7 @@ struct MpiModule {
   void (*stop)();  // MPI_Finalize: every rank calls it
   // An average is summed. False: MPI has no such type, or the call failed.
   bool (*allreduce)(const void* in, void* out, int count, cgx_dtype dtype, cgx_op op);
+  void (*settle)();          // moves what calls left in send queues: every rank calls it
   const char* (*version)();  // "Open MPI v4.1.4, ..."
 };
 

@@ -68,6 +68,7 @@ class OpenMpiContender final : public Contender {
         2 * static_cast<uint64_t>(ranks_ - 1) * count * dtype_bytes(dtype_) / static_cast<uint64_t>(ranks_);
   }
 
+  void settle() override { mpi_.settle(); }
   Traffic traffic() const override { return {bytes_, bytes_}; }
   void forget() override {}
   std::string spec() const override { return "none"; }

@@ -178,7 +178,9 @@ double RankRun::timed_call(size_t which) {
   team_.wait_spinning();
   const auto start = std::chrono::steady_clock::now();
   call(which, b, outputs_[b]);
-  return microseconds(std::chrono::steady_clock::now() - start);
+  const double took = microseconds(std::chrono::steady_clock::now() - start);
+  contenders_[which]->settle();
+  return took;
 }
 
 std::vector<double> RankRun::one_round(size_t which) {
@@ -199,6 +201,7 @@ void RankRun::check(size_t which, json& row) {
     team_.wait_patiently();
     contender.forget();
     call(which, static_cast<size_t>(b), outputs_[0]);
+    contender.settle();
     if (checks == 0) continue;
     fingerprints.push_back(fingerprint(outputs_[0]));
     verify(contender, b, accuracy);
