@@ -141,7 +141,12 @@ def run_script(script: Path, *arguments: str, size: int, timeout: float = 300) -
 
 
 def init(backend: str = "cgx", options: cgx.torch.Options | None = None, seconds: float = 30) -> None:
-    """Makes the default process group of a rank's body."""
+    """Makes the default process group of a rank's body.
+
+    No rank returns before all have their group. Without the barrier a body that communicates no more could end, and
+    close its connections, while another still makes them: Gloo takes that for a crash.
+    """
+    os.environ["TORCH_DIST_INIT_BARRIER"] = "1"
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group(
         backend,
