@@ -64,7 +64,7 @@ Status encode(const CodecSpec& spec, DType dtype, const void* x, size_t count, c
     return codec_row(spec.kind).encode({spec, dtype, x, count, context, residual, block});
   }
   encode_values(is_sparse(spec) ? kRaw : spec.values, dtype, {dtype, x, residual.before}, count, context,
-                {residual.after, residual.decoded}, block);
+                {residual.after, residual.decoded, residual.past_caches}, block);
   return {};
 }
 
@@ -73,7 +73,7 @@ Status decode(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t c
 }
 
 Status decode_part(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t count, size_t begin,
-                   size_t end, Into into, float* out) {
+                   size_t end, Into into, float* out, const float* addend) {
   CGX_RETURN_IF_ERROR(check_chosen(spec));
   CGX_RETURN_IF_ERROR(check_dtype(dtype));
   if (begin > end || end > count) {
@@ -82,13 +82,15 @@ Status decode_part(const CodecSpec& spec, DType dtype, const uint8_t* block, siz
   if (begin == end) return {};
   const FloatEnvironment environment;
   if (is_sparse(spec) && !sparse_is_raw(spec, dtype, count)) {
+    if (into == Into::kAdd && addend != nullptr) std::copy_n(addend, end - begin, out);
     return codec_row(spec.kind).decode({spec, dtype, block, count, begin, end, into, out});
   }
   if (!is_sparse(spec) && begin % kGroup != 0) {
     return error(Code::kInvalidArgument, "a part of a block begins at a multiple of {}, not at {}", kGroup,
                  begin);
   }
-  decode_values(is_sparse(spec) ? kRaw : spec.values, dtype, block, count, begin, end, into, out);
+  decode_values(is_sparse(spec) ? kRaw : spec.values, dtype, block, count, begin, end, into,
+                {out, addend == nullptr ? out : addend});
   return {};
 }
 

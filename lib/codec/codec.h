@@ -42,6 +42,9 @@ struct BlockContext {
   uint64_t first = 0;  // index of the block's first element in its tensor; a multiple of kGroup
   CodecCounts* counts = nullptr;
   SparseScratch* scratch = nullptr;  // null: allocates its own where it needs any
+  // fp32 that the caller reads next, as many as the elements: asked for while these, which are in a cache,
+  // are encoded. Null: the elements themselves come from memory.
+  const float* read_next = nullptr;
 };
 
 // Size of the block that encodes `count` elements, in bytes.
@@ -57,11 +60,13 @@ Status check_error_feedback(const CodecSpec& spec);
 
 // Where a residual is read and written while encoding: what is encoded is x + before, and after
 // becomes (x + before) - decode(block), or 0 where that is not finite. Both hold `count` fp32 and may be the
-// same memory. `decoded`, of dense codecs only, becomes decode(block), and may be x where that is fp32.
+// same memory. `decoded`, of dense codecs only, becomes decode(block), and may be x where that is fp32;
+// `past_caches`: written as by Into::kStream.
 struct Residual {
   const float* before = nullptr;
   float* after = nullptr;
   float* decoded = nullptr;
+  bool past_caches = false;
 };
 
 // Encodes x[0, count) of type `dtype` (fp32, fp16 or bf16) into block[0, encoded_bytes()).
@@ -69,14 +74,17 @@ struct Residual {
 Status encode(const CodecSpec& spec, DType dtype, const void* x, size_t count, const BlockContext& context,
               Residual residual, uint8_t* block);
 
-enum class Into : uint8_t { kAssign, kAdd };
+// kStream assigns with stores that go past the caches, where there are some: what they overwrite need not be
+// fetched. For outputs that nobody reads soon; other threads must not be told before stream_fence().
+enum class Into : uint8_t { kAssign, kAdd, kStream };
 
-// Decodes a block of `count` elements into out[0, count): assigns or adds. A total function: any
-// bytes give a Status, and never a write outside `out` or a read outside the block.
+// Decodes a block of `count` elements into out[0, count). A total function: any bytes give a Status, and
+// never a write outside `out` or a read outside the block.
 Status decode(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t count, Into into, float* out);
 // Decodes elements [begin, end) of the same block; for dense codecs begin is a multiple of granule().
+// `addend`: what kAdd adds to, if that is not in `out`.
 Status decode_part(const CodecSpec& spec, DType dtype, const uint8_t* block, size_t count, size_t begin,
-                   size_t end, Into into, float* out);
+                   size_t end, Into into, float* out, const float* addend = nullptr);
 
 // A parameter of a codec, as the registry describes it to users (cgx_codec_list, cgx.codecs()).
 struct ParamInfo {

@@ -21,7 +21,7 @@ struct DenseDriver {
   void (*encode)(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
                  const GiveBack& back, uint8_t* out);
   void (*decode)(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end, Into into,
-                 float* out);
+                 Target to);
 };
 
 struct Drivers {

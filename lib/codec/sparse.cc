@@ -36,7 +36,7 @@ Status for_each_value(const DecodeArgs& args, const uint8_t* values, size_t k, s
   }
   for (size_t at = start; at < end; at += step) {
     const size_t stop = std::min(end, at + step);
-    decode_values(spec, args.dtype, values, k, at, stop, Into::kAssign, tile);
+    decode_values(spec, args.dtype, values, k, at, stop, Into::kAssign, {tile});
     for (size_t j = std::max(at, begin); j < stop; ++j) f(j, tile[j - at]);
   }
   return {};
@@ -53,7 +53,7 @@ float finite_or_zero(float v) { return is_finite_bits(float_bits(v)) ? v : 0.0f;
 void put(Into into, float value, float& out) { out = into == Into::kAdd ? fadd(out, value) : value; }
 
 void clear(const DecodeArgs& args) {
-  if (args.into == Into::kAssign) std::fill(args.out, args.out + (args.end - args.begin), 0.0f);
+  if (args.into != Into::kAdd) std::fill(args.out, args.out + (args.end - args.begin), 0.0f);
 }
 
 Status decode_all_of(const EncodeArgs& args, const uint8_t* values, size_t k, auto f) {

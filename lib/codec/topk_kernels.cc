@@ -14,6 +14,7 @@
 #define HWY_TARGET_INCLUDE "codec/topk_kernels.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include "base/half.h"
 #include "base/hd.h"
 #include "codec/codecs/topk.h"
 #include "hwy/highway.h"
@@ -33,7 +34,7 @@ constexpr size_t kBlock = 64;  // elements, a bit each
 template <bool kAdd, bool kStore>
 HWY_ATTR HWY_INLINE auto read(const Stretch& from, size_t i) {
   const Floats d;
-  auto v = hn::LoadU(d, from.x + i);
+  auto v = hn::LoadU(d, from.floats() + i);
   if constexpr (kAdd) v = hn::Add(v, hn::LoadU(d, from.before + i));
   if constexpr (kStore) hn::StoreU(v, d, from.sum + i);
   return v;
@@ -57,24 +58,107 @@ HWY_ATTR HWY_INLINE uint64_t reaching(const Stretch& from, size_t i, uint32_t bo
 template <bool kAdd, bool kStore>
 HWY_ATTR HWY_INLINE float element(const Stretch& from, size_t i) {
   if constexpr (kStore) return from.sum[i];
-  if constexpr (kAdd) return fadd(from.x[i], from.before[i]);
-  return from.x[i];
+  if constexpr (kAdd) return fadd(from.floats()[i], from.before[i]);
+  return from.floats()[i];
 }
 
+// Elements of fp32, with all that may be beside them.
 template <bool kAdd, bool kStore>
-HWY_ATTR size_t collect_as(const Stretch& from, uint32_t bound, float* values, uint32_t* indices) {
+struct Floats32 {
+  const Stretch& from;
+  uint32_t bound;
+
+  HWY_ATTR HWY_INLINE void prefetch(size_t i) const {
+    for (size_t line = 0; line < kBlock; line += 16) {
+      __builtin_prefetch(from.floats() + i + kAhead + line);
+      if constexpr (kAdd) __builtin_prefetch(from.before + i + kAhead + line, kStore);
+    }
+  }
+  HWY_ATTR HWY_INLINE uint64_t reaching_from(size_t i) const {
+    return reaching<kAdd, kStore>(from, i, bound);
+  }
+  HWY_ATTR HWY_INLINE float at(size_t i) const { return element<kAdd, kStore>(from, i); }
+  HWY_ATTR HWY_INLINE void finish(float*, size_t) const {}
+  // Of one that was not among reaching_from()'s.
+  HWY_ATTR HWY_INLINE bool reaches(size_t i) const {
+    const float x = kAdd ? fadd(from.floats()[i], from.before[i]) : from.floats()[i];
+    if constexpr (kStore) from.sum[i] = x;
+    return magnitude_key(float_bits(x)) >= bound;
+  }
+};
+
+template <DType kType>
+HWY_INLINE float widened(uint32_t half) {
+  return kType == DType::kF16 ? f16_to_f32(half) : bf16_to_f32(half);
+}
+
+template <DType kType>
+HWY_ATTR void widen_all(float* HWY_RESTRICT x, size_t count) {
+  for (size_t i = 0; i < count; ++i) x[i] = widened<kType>(float_bits(x[i]));
+}
+
+HWY_ATTR void widen(DType from, float* x, size_t count) {
+  from == DType::kF16 ? widen_all<DType::kF16>(x, count) : widen_all<DType::kBF16>(x, count);
+}
+
+// Halves as they are, compared on 16 bits: twice as many at once.
+template <DType kType>
+class Halves {
+ public:
+  Halves(const Stretch& from, uint32_t bound) : x_(from.halves()), bound_(half_bound(bound)) {}
+
+  HWY_ATTR HWY_INLINE void prefetch(size_t i) const {
+    for (size_t line = 0; line < kBlock; line += 32) __builtin_prefetch(x_ + i + 2 * kAhead + line);
+  }
+  HWY_ATTR HWY_INLINE uint64_t reaching_from(size_t i) const {
+    const hn::ScalableTag<int16_t> d;
+    const hn::RebindToUnsigned<decltype(d)> du;
+    const auto below = hn::Set(d, static_cast<int16_t>(bound_ - 1));
+    const size_t lanes = hn::Lanes(d);
+    uint64_t bits = 0;
+    for (size_t j = 0; j < kBlock; j += lanes) {
+      const auto magnitude = hn::And(hn::LoadU(du, x_ + i + j), hn::Set(du, 0x7fff));
+      uint64_t some = 0;
+      hn::StoreMaskBits(d, hn::Gt(hn::BitCast(d, magnitude), below), reinterpret_cast<uint8_t*>(&some));
+      bits |= some << j;
+    }
+    return bits;
+  }
+  // Its bits: few of those that are looked at stay, and these are widened together.
+  HWY_ATTR HWY_INLINE float at(size_t i) const { return bits_float(x_[i]); }
+  HWY_ATTR HWY_INLINE void finish(float* values, size_t count) const { widen_all<kType>(values, count); }
+  HWY_ATTR HWY_INLINE bool reaches(size_t i) const { return (x_[i] & 0x7fffu) >= bound_; }
+
+ private:
+  // The smallest magnitude whose widened key is not below `bound`. Inf's is one of them.
+  static uint32_t half_bound(uint32_t bound) {
+    uint32_t low = 0, high = kType == DType::kF16 ? 0x7c00u : 0x7f80u;
+    while (low < high) {
+      const uint32_t middle = (low + high) / 2;
+      if (float_bits(widened<kType>(middle)) >= bound) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+
+  const uint16_t* x_;
+  uint32_t bound_;
+};
+
+template <typename Input>
+HWY_ATTR size_t collect_of(const Input input, const Stretch& from, float* values, uint32_t* indices) {
   size_t count = 0;
   const auto append = [&](size_t i) HWY_ATTR {
-    values[count] = element<kAdd, kStore>(from, i);
+    values[count] = input.at(i);
     indices[count] = static_cast<uint32_t>(from.first + i);
   };
   size_t i = 0;
   for (; i + kBlock <= from.count; i += kBlock) {
-    for (size_t line = 0; line < kBlock; line += 16) {
-      __builtin_prefetch(from.x + i + kAhead + line);
-      if constexpr (kAdd) __builtin_prefetch(from.before + i + kAhead + line, kStore);
-    }
-    uint64_t bits = reaching<kAdd, kStore>(from, i, bound);
+    input.prefetch(i);
+    uint64_t bits = input.reaching_from(i);
     for (int j = 0; j < 3; ++j) {
       append(i +
              (static_cast<size_t>(std::countr_zero(bits)) & (kBlock - 1)));  // of no bit: the first, not kept
@@ -87,20 +171,28 @@ HWY_ATTR size_t collect_as(const Stretch& from, uint32_t bound, float* values, u
     }
   }
   for (; i < from.count; ++i) {
-    if constexpr (kStore) from.sum[i] = kAdd ? fadd(from.x[i], from.before[i]) : from.x[i];
+    const bool reached = input.reaches(i);
     append(i);
-    count += magnitude_key(float_bits(values[count])) >= bound;
+    count += reached;
   }
+  input.finish(values, count);
   return count;
 }
 
+template <bool kAdd, bool kStore>
+HWY_ATTR size_t collect_floats(const Stretch& from, uint32_t bound, float* values, uint32_t* indices) {
+  return collect_of(Floats32<kAdd, kStore>{from, bound}, from, values, indices);
+}
+
 HWY_ATTR size_t collect(const Stretch& from, uint32_t bound, float* values, uint32_t* indices) {
+  if (from.dtype == DType::kF16) return collect_of(Halves<DType::kF16>(from, bound), from, values, indices);
+  if (from.dtype == DType::kBF16) return collect_of(Halves<DType::kBF16>(from, bound), from, values, indices);
   if (from.before == nullptr) {
-    return from.sum == nullptr ? collect_as<false, false>(from, bound, values, indices)
-                               : collect_as<false, true>(from, bound, values, indices);
+    return from.sum == nullptr ? collect_floats<false, false>(from, bound, values, indices)
+                               : collect_floats<false, true>(from, bound, values, indices);
   }
-  return from.sum == nullptr ? collect_as<true, false>(from, bound, values, indices)
-                             : collect_as<true, true>(from, bound, values, indices);
+  return from.sum == nullptr ? collect_floats<true, false>(from, bound, values, indices)
+                             : collect_floats<true, true>(from, bound, values, indices);
 }
 
 HWY_ATTR size_t count_reaching(const float* x, size_t count, uint32_t bound) {
@@ -124,7 +216,7 @@ HWY_ATTR size_t count_reaching(const float* x, size_t count, uint32_t bound) {
 }
 
 inline const TopKKernels* topk_table() {
-  static constexpr TopKKernels kTable = {&collect, &count_reaching};
+  static constexpr TopKKernels kTable = {&collect, &count_reaching, &widen};
   return &kTable;
 }
 

@@ -5,26 +5,40 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/dtype.h"
+
 namespace cgx {
 
 // What is appended is written before it is known whether it stays: this many elements beyond the last.
 inline constexpr size_t kKernelSlack = 8;
 
-// A stretch of the input: element i is x[i], plus before[i] where `before` is not null.
+// A stretch of the input: element i is x[i], plus before[i] where `before` is not null. Halves have neither
+// `before` nor `sum`.
 struct Stretch {
-  const float* x;
+  DType dtype;
+  const void* x;
   const float* before;
   float* sum;      // becomes the elements where not null; may be `before`
   size_t count;    // elements
   uint32_t first;  // index of the first
+
+  const float* floats() const { return static_cast<const float*>(x); }
+  const uint16_t* halves() const { return static_cast<const uint16_t*>(x); }
 };
+
+// Of Inf. Halves are compared with bounds up to this one: above, widening does not keep the order of all
+// NaNs.
+inline constexpr uint32_t kLastHalfBound = 0x7f800000u;
 
 struct TopKKernels {
   // Writes the elements whose magnitude keys are `bound` or more, and their indices, in order; returns
   // how many. values and indices have room for count + kKernelSlack.
+  // REQUIRES: bound <= kLastHalfBound where elements are halves.
   size_t (*collect)(const Stretch& from, uint32_t bound, float* values, uint32_t* indices);
   // How many of x[0, count) have keys of `bound` or more.
   size_t (*count)(const float* x, size_t count, uint32_t bound);
+  // Makes fp32 of fp16 or bf16 whose bits are those of x[0, count).
+  void (*widen)(DType from, float* x, size_t count);
 };
 
 // For the best instruction set of this CPU, or the forced one.

@@ -60,20 +60,37 @@ struct Candidates {
   }
 };
 
-// The input as tiles of fp32: in place where it is fp32 already, else lifted on first reading into
-// `sum` or into a tile.
+// The input as stretches: in place where it is fp32 already, or halves that nothing is added to; else lifted
+// on first reading into `sum` or into a tile.
 class Input {
  public:
   Input(const Elements& from, size_t count, float* sum) : from_(from), count_(count), sum_(sum) {}
 
   size_t count() const { return count_; }
 
-  // Before the first pass only: that may overwrite `before`.
-  float at(size_t i) const { return from_.before == nullptr ? lift(i) : fadd(lift(i), from_.before[i]); }
+  // x[i] becomes element place(i), which is called for each i in order. Before the first pass only: that may
+  // overwrite `before`.
+  template <typename Place>
+  void gather(Place place, float* x, size_t count) const {
+    if (from_.dtype == DType::kF32) {
+      const float* all = static_cast<const float*>(from_.x);
+      for (size_t i = 0; i < count; ++i) {
+        const size_t at = place(i);
+        x[i] = from_.before == nullptr ? all[at] : fadd(all[at], from_.before[at]);
+      }
+      return;
+    }
+    Place again = place;
+    const uint16_t* halves = static_cast<const uint16_t*>(from_.x);
+    for (size_t i = 0; i < count; ++i) x[i] = bits_float(halves[place(i)]);
+    topk_kernels().widen(from_.dtype, x, count);
+    if (from_.before == nullptr) return;
+    for (size_t i = 0; i < count; ++i) x[i] = fadd(x[i], from_.before[again(i)]);
+  }
 
   // The first pass: completes `sum` and appends the elements with keys >= bound. False: they do not fit.
   bool collect(uint32_t bound, Candidates& out) {
-    each_tile([&](Stretch tile) {
+    each_tile(is_lifted(bound), [&](Stretch tile) {
       tile.sum = sum_ ? sum_ + tile.first : nullptr;
       append(tile, out.fits() ? bound : kMaxKey + 1, out);  // once they do not fit, for the sum only
       return out.fits() || sum_;
@@ -85,7 +102,7 @@ class Input {
   // Replaces candidates by the first k of what `threshold` keeps.
   void collect_kept(Threshold threshold, size_t k, Candidates& out) const {
     out.count = 0;
-    each_tile([&](const Stretch& tile) {
+    each_tile(is_lifted(threshold.key + 1), [&](const Stretch& tile) {
       const size_t before = out.count;
       append(tile, threshold.ties > 0 ? threshold.key : threshold.key + 1, out);
       if (threshold.ties > 0) out.keep(before, threshold);
@@ -97,10 +114,10 @@ class Input {
   template <typename F>
   void each_key(F f) const {
     float sum[kTile];
-    each_tile([&](const Stretch& tile) {
-      const float* values = tile.x;
+    each_tile(true, [&](const Stretch& tile) {
+      const float* values = tile.floats();
       if (tile.before) {
-        for (size_t i = 0; i < tile.count; ++i) sum[i] = fadd(tile.x[i], tile.before[i]);
+        for (size_t i = 0; i < tile.count; ++i) sum[i] = fadd(values[i], tile.before[i]);
         values = sum;
       }
       for (size_t i = 0; i < tile.count; ++i) f(magnitude_key(float_bits(values[i])));
@@ -109,30 +126,27 @@ class Input {
   }
 
  private:
-  float lift(size_t i) const {
-    if (from_.dtype == DType::kF32) return static_cast<const float*>(from_.x)[i];
-    const uint16_t half = static_cast<const uint16_t*>(from_.x)[i];
-    return from_.dtype == DType::kF16 ? f16_to_f32(half) : bf16_to_f32(half);
-  }
-
   static void append(const Stretch& tile, uint32_t bound, Candidates& out) {
     out.count += topk_kernels().collect(tile, bound, out.values + out.count, out.indices + out.count);
   }
 
-  // Calls f(stretch) over the input in order, until it returns false.
+  // Whether halves must be lifted before they can be compared with `bound`.
+  bool is_lifted(uint32_t bound) const { return from_.before || sum_ || bound > kLastHalfBound; }
+
+  // Calls f(stretch) over the input in order, until it returns false. `lifted`: as fp32.
   template <typename F>
-  void each_tile(F f) const {
+  void each_tile(bool lifted, F f) const {
     alignas(64) float tile[kTile];
     for (size_t begin = 0; begin < count_; begin += kTile) {
       const size_t n = std::min(kTile, count_ - begin);
-      const float* x = tile;
-      if (from_.dtype == DType::kF32) {
-        x = static_cast<const float*>(from_.x) + begin;
-      } else {
+      const Elements there = from_.from(begin);
+      Stretch stretch = {there.dtype, there.x, there.before, nullptr, n, static_cast<uint32_t>(begin)};
+      if (lifted && from_.dtype != DType::kF32) {
         load_elements({from_.dtype, from_.x, nullptr}, begin, n, tile);
+        stretch.dtype = DType::kF32;
+        stretch.x = tile;
       }
-      const float* before = from_.before ? from_.before + begin : nullptr;
-      if (!f(Stretch{x, before, nullptr, n, static_cast<uint32_t>(begin)})) return;
+      if (!f(stretch)) return;
     }
   }
 
@@ -196,11 +210,12 @@ Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scra
   const size_t stride = count / size;
   CGX_RETURN_IF_ERROR(reserve(scratch, size));
   float* sample = scratch.values.get();
-  uint32_t jitter = 0x9e3779b9u;  // periodic inputs must not meet a periodic sample
-  for (size_t i = 0; i < size; ++i) {
+  // Periodic inputs must not meet a periodic sample.
+  const auto place = [stride, jitter = 0x9e3779b9u](size_t i) mutable {
     jitter = jitter * 1664525u + 1013904223u;
-    sample[i] = input.at(i * stride + ((jitter >> 8) * stride >> 24));
-  }
+    return i * stride + ((jitter >> 8) * stride >> 24);
+  };
+  input.gather(place, sample, size);
   uint32_t bound = bisect(sample, size, rank, 0);
   const auto reached = [&] { return topk_kernels().count(sample, size, bound); };
   // A value that fills much of the input (zeros of a sparse gradient): collect what is above it only.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/random.h"
+#include "base/stream_copy.h"
 #include "codec/codec_row.h"
 #include "codec/drivers.h"
 
@@ -41,7 +42,7 @@ void encode_raw(DType raw, const Elements& from, size_t count, const GiveBack& b
   if (from.dtype == raw && from.before == nullptr) {
     memcpy(out, from.x, count * element);
     if (back.after != nullptr) std::fill_n(back.after, count, 0.0f);
-    if (back.decoded != nullptr) decode_values({}, raw, out, count, 0, count, Into::kAssign, back.decoded);
+    if (back.decoded != nullptr) decode_values({}, raw, out, count, 0, count, Into::kAssign, {back.decoded});
     return;
   }
   const Drivers& d = drivers();
@@ -52,14 +53,14 @@ void encode_raw(DType raw, const Elements& from, size_t count, const GiveBack& b
     d.store(raw, tile, n, out + at * element);
     if (back.after == nullptr && back.decoded == nullptr) continue;
     float stored[kTile];
-    decode_values({}, raw, out + at * element, n, 0, n, Into::kAssign, stored);
+    decode_values({}, raw, out + at * element, n, 0, n, Into::kAssign, {stored});
     d.give_back(tile, stored, n, back.from(at));
   }
 }
 
-void decode_raw(DType raw, const uint8_t* in, size_t count, Into into, float* out) {
-  if (raw == DType::kF32 && into == Into::kAssign) {
-    memcpy(out, in, count * sizeof(float));
+void decode_raw(DType raw, const uint8_t* in, size_t count, Into into, const Target& to) {
+  if (raw == DType::kF32 && into != Into::kAdd) {
+    (into == Into::kStream ? stream_copy : plain_copy)(to.out, in, count * sizeof(float));
     return;
   }
   const size_t element = dtype_bytes(raw);
@@ -69,7 +70,13 @@ void decode_raw(DType raw, const uint8_t* in, size_t count, Into into, float* ou
     float tile[kTile];
     memcpy(aligned, in + at * element, n * element);
     drivers().load({raw, aligned, nullptr}, n, tile);
-    for (size_t i = 0; i < n; ++i) out[at + i] = into == Into::kAdd ? fadd(out[at + i], tile[i]) : tile[i];
+    float* out = to.out + at;
+    if (into != Into::kAdd) {
+      memcpy(out, tile, n * sizeof(float));
+      continue;
+    }
+    if (to.addend != to.out) memcpy(out, to.addend + at, n * sizeof(float));
+    for (size_t i = 0; i < n; ++i) out[i] = fadd(out[i], tile[i]);
   }
 }
 
@@ -103,17 +110,17 @@ void encode_values(const ValueSpec& spec, DType raw, const Elements& from, size_
 }
 
 void decode_values(const ValueSpec& spec, DType raw, const uint8_t* block, size_t count, size_t begin,
-                   size_t end, Into into, float* out) {
+                   size_t end, Into into, Target to) {
   const Cut cut = cut_block(spec, raw, count);
   const size_t encoded_end = std::min(end, cut.encoded);
   if (begin < encoded_end) {
     drivers().dense[static_cast<size_t>(spec.kind)].decode(spec, block, cut.encoded, begin, encoded_end, into,
-                                                           out);
+                                                           to);
   }
   const size_t raw_begin = std::max(begin, cut.encoded);
   if (raw_begin >= end) return;
   decode_raw(raw, block + cut.encoded_bytes + (raw_begin - cut.encoded) * dtype_bytes(raw), end - raw_begin,
-             into, out + (raw_begin - begin));
+             into, to.from(raw_begin - begin));
 }
 
 }  // namespace cgx

@@ -30,8 +30,19 @@ struct Elements {
 struct GiveBack {
   float* after = nullptr;
   float* decoded = nullptr;
+  bool past_caches = false;  // `decoded` is written as by Into::kStream
 
-  GiveBack from(size_t i) const { return {after ? after + i : nullptr, decoded ? decoded + i : nullptr}; }
+  GiveBack from(size_t i) const {
+    return {after ? after + i : nullptr, decoded ? decoded + i : nullptr, past_caches};
+  }
+};
+
+// Where decoded values go; Into::kAdd adds them to `addend`, which may be `out`.
+struct Target {
+  float* out = nullptr;
+  const float* addend = out;
+
+  Target from(size_t i) const { return {out + i, addend + i}; }
 };
 
 // Copies elements [begin, begin + count) to out as fp32.
@@ -49,9 +60,9 @@ size_t value_granule(const ValueSpec& spec);
 void encode_values(const ValueSpec& spec, DType raw, const Elements& from, size_t count,
                    const BlockContext& context, const GiveBack& back, uint8_t* block);
 
-// Decodes elements [begin, end) of a block of `count` into out[0, end - begin). REQUIRES: begin is a
-// multiple of value_granule() (0 where that is 0) or of the block; any bytes decode.
+// Decodes elements [begin, end) of a block of `count`, the first one to where `to` begins. REQUIRES: begin is
+// a multiple of value_granule() (0 where that is 0) or of the block; any bytes decode.
 void decode_values(const ValueSpec& spec, DType raw, const uint8_t* block, size_t count, size_t begin,
-                   size_t end, Into into, float* out);
+                   size_t end, Into into, Target to);
 
 }  // namespace cgx

@@ -20,6 +20,12 @@ uint64_t round_two_digits(uint64_t value) {
 
 }  // namespace
 
+void Measurement::Codec::scale(double factor, bool hot) {
+  for (uint64_t* ps : {hot ? &encode_hot : &encode_cold, hot ? &decode_hot : &decode_cold}) {
+    *ps = static_cast<uint64_t>(static_cast<double>(*ps) * factor);
+  }
+}
+
 Status Prober::measure(Measurement* m) {
   const Processors own = own_processors();
   m->host = own.host;
@@ -84,6 +90,7 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   p.inside_latency = slowest([](const Measurement& m) { return m.inside_latency; });
   p.inside_byte = slowest([](const Measurement& m) { return m.inside_byte; });
   p.leader_byte = slowest([](const Measurement& m) { return m.leader_byte; });
+  p.cold_links = slowest([](const Measurement& m) { return m.cold_links; });
   std::vector<Processors> processors;
   for (const Measurement& m : all) processors.push_back({m.host, m.cores});
   p.crowding = crowding_of(processors);

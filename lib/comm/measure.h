@@ -1,8 +1,10 @@
 // Measures what cost.h needs to know, through the transport that collectives use and into its own message
 // memory: latencies of all pairs, the link alone and with everybody sending at once, and each candidate
 // codec. Where codecs and not the link decide, small and large collectives are then run with each codec, and
-// its figures scaled so that the cost model gives their time. The ranks exchange what they measured and take
-// the slowest of each figure, rounded: all hold the same profile, bit for bit.
+// its figures scaled so that the cost model gives their time; where the link decides, a large uncompressed
+// one is, and says what a byte takes that comes from memory and goes there. Otherwise a codec that was run
+// would be compared with one that was not. The ranks exchange what they measured and take the slowest of each
+// figure, rounded: all hold the same profile, bit for bit.
 #pragma once
 
 #include <array>
@@ -18,10 +20,12 @@ namespace cgx {
 // What one rank measured, as it travels: all times in picoseconds.
 struct Measurement {
   static constexpr size_t kMaxCodecs = 8;
-  static constexpr uint64_t kMagic = 0x3250584743;  // "CGXP2"
+  static constexpr uint64_t kMagic = 0x3350584743;  // "CGXP3"
 
   struct Codec {
     uint64_t encode_hot, decode_hot, encode_cold, decode_cold;
+
+    void scale(double factor, bool hot);
   };
 
   uint64_t magic = kMagic;
@@ -34,6 +38,7 @@ struct Measurement {
   uint64_t inside_latency = 0;
   uint64_t inside_byte = 0;
   uint64_t leader_byte = 0;
+  uint64_t cold_links = 1000;                 // in thousandths
   uint64_t host = 0;                          // the same number for ranks that share processors
   uint64_t cores = 1;                         // of that host
   std::array<Codec, kMaxCodecs> codecs = {};  // in the order of candidates()

@@ -1,4 +1,6 @@
 // Probes of codecs, and trials of collectives to which the cost model is fitted.
+#include <memory>
+
 #include "codec/candidates.h"
 #include "codec/codec.h"
 #include "comm/prober.h"
@@ -11,14 +13,51 @@ namespace {
 constexpr int kRepeats = 3;       // of a codec, hot and cold each; the best counts
 constexpr double kSlowLink = 20;  // ns a byte: on such links codecs are measured on fewer elements
 constexpr uint64_t kElements = 32 << 10, kElementsOnSlowLinks = 8 << 10;
-// Walked through piece by piece, once for elements and once for results: what comes next is in no cache.
-constexpr uint64_t kColdBytes = 16 << 20;
+// Walked through piece by piece, once for elements and once for results: what comes next is in no cache, also
+// where that is as large as servers' are. All ranks of a job together have a bounded amount, as they may
+// share a host.
+constexpr uint64_t kColdBytes = 64 << 20, kLeastColdBytes = 16 << 20, kColdBytesOfAll = 256 << 20;
 
 constexpr Trial kCallTrial = {4 << 10, 25, true, 1e6};
 constexpr Trial kHotTrial = {128 << 10, 15, true, 1e6};
 constexpr Trial kColdTrial = {8 << 20, 5, false, 8e6};
 // Where less of a collective's time than this is its codec's, running it says little about the codec.
-constexpr double kCodecShare = 0.3;
+constexpr double kShareThatTells = 0.3;
+
+// The first of them at a multiple of 64 bytes, as PyTorch's tensors begin: what is not cannot be written past
+// the caches.
+constexpr uint64_t kLine = 64;
+float* aligned(std::vector<float>& floats) {
+  void* first = floats.data();
+  size_t room = floats.size() * sizeof(float);
+  return static_cast<float*>(std::align(kLine, sizeof(float), first, room));
+}
+
+// Of what a collective is predicted to take: all, and without what is asked about.
+struct Share {
+  double predicted, base;
+
+  bool decides() const { return predicted - base >= kShareThatTells * predicted; }
+  double factor(double measured) const {
+    return std::clamp((measured - base) / std::max(1.0, predicted - base), 0.25, 8.0);
+  }
+};
+
+Share codec_share(const Layout& layout, const Profile& profile) {
+  Load load = load_of(layout, profile, kDefaultSliceBytes);
+  Share share = {scatter_gather_ns(load, profile), 0};
+  load.encode_ns = load.decode_ns = 0;
+  share.base = scatter_gather_ns(load, profile);
+  return share;
+}
+
+Share link_share(const Layout& layout, const Profile& profile) {
+  Load load = load_of(layout, profile, kDefaultSliceBytes);
+  Share share = {scatter_gather_ns(load, profile), 0};
+  load.links = 0;
+  share.base = scatter_gather_ns(load, profile);
+  return share;
+}
 
 Result<Layout> layout_of(const CodecSpec& spec, uint64_t raw_bytes) {
   return Layout::uniform(DType::kF32, raw_bytes / sizeof(float), spec, 0);
@@ -53,7 +92,9 @@ Status Prober::codec(const CodecSpec& spec, float* x, uint64_t count, double* en
 // less.
 void Prober::fill_elements() {
   constexpr size_t kRandom = 1 << 18;
-  elements_.resize(kColdBytes / sizeof(float));
+  const uint64_t share = kColdBytesOfAll / static_cast<uint64_t>(size_);
+  walk_length_ = std::clamp(share, kLeastColdBytes, kColdBytes) / sizeof(float);
+  elements_.resize(walk_length_ + kLine / sizeof(float));
   results_.resize(elements_.size());
   uint32_t state = 12345;
   for (size_t i = 0; i < elements_.size(); ++i) {
@@ -76,12 +117,13 @@ Status Prober::codecs(Measurement* m) {
     double hot_encode = kNever, hot_decode = kNever, cold_encode = kNever, cold_decode = kNever,
            ignored = kNever;
     const CodecSpec& spec = list[i].spec;
-    CGX_RETURN_IF_ERROR(codec(spec, elements_.data(), count, &ignored, &ignored));
+    CGX_RETURN_IF_ERROR(codec(spec, aligned(elements_), count, &ignored, &ignored));
     for (int k = 0; k < kRepeats; ++k) {
-      CGX_RETURN_IF_ERROR(codec(spec, elements_.data(), count, &hot_encode, &hot_decode));
+      CGX_RETURN_IF_ERROR(codec(spec, aligned(elements_), count, &hot_encode, &hot_decode));
     }
     for (int k = 0; k < kRepeats; ++k)
-      CGX_RETURN_IF_ERROR(codec(spec, elements_.data() + walk(2 * count), count, &cold_encode, &cold_decode));
+      CGX_RETURN_IF_ERROR(
+          codec(spec, aligned(elements_) + walk(2 * count), count, &cold_encode, &cold_decode));
     m->codecs[i] = {picoseconds(hot_encode), picoseconds(hot_decode), picoseconds(cold_encode),
                     picoseconds(cold_decode)};
   }
@@ -89,7 +131,7 @@ Status Prober::codecs(Measurement* m) {
 }
 
 uint64_t Prober::walk(uint64_t count) {
-  if (walked_ + count > elements_.size()) walked_ = 0;
+  if (walked_ + count > walk_length_) walked_ = 0;
   walked_ += count;
   return walked_ - count;
 }
@@ -102,8 +144,8 @@ Status Prober::run_once(const Layout& layout, const Plan& plan, double* ns) {
   args.transport = &t_;
   // Each time another place: a gradient was last touched a while ago.
   const uint64_t place = walk(layout.count());
-  args.x = elements_.data() + place;
-  args.y = results_.data() + place;
+  args.x = aligned(elements_) + place;
+  args.y = aligned(results_) + place;
   args.timeout_ms = wait_.timeout_ms;
   args.workspace = &workspace_;
   args.stats = &stats;
@@ -155,39 +197,34 @@ Status Prober::fit_call(Measurement* m) {
   return {};
 }
 
-// T is linear in the codec's cost where that outweighs the link's: the factor that makes it the measured one
-// is (measured - base) / (predicted - base).
+// T is linear in the codec's cost where that outweighs the link's, and in the link's where that outweighs the
+// codec's: the factor that makes it the measured one is (measured - base) / (predicted - base), `base`
+// without the one or the other. Uncompressed and large, the link's; then each codec's.
 Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
-  const Profile profile = agree_on(all);
+  Profile profile = agree_on(all);
   const bool hot = trial.raw_bytes == kHotTrial.raw_bytes;
-  struct Model {
-    size_t codec;
-    double predicted, base;  // in all, and without the codec
-  };
-  std::vector<Model> models;
-  std::vector<Contender> contenders;
   const std::vector<Candidate> list = candidates();
+  std::vector<size_t> codecs;
+  std::vector<Contender> contenders;
   for (size_t i = 0; i < list.size(); ++i) {
     CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of(list[i].spec, trial.raw_bytes));
-    Load load = load_of(layout, profile, kDefaultSliceBytes);
-    const double predicted = scatter_gather_ns(load, profile);
-    load.encode_ns = load.decode_ns = 0;
-    const double base = scatter_gather_ns(load, profile);
-    if (predicted > trial.longest_ns || predicted - base < kCodecShare * predicted) continue;
-    models.push_back({i, predicted, base});
+    const Share share = codec_share(layout, profile);
+    const bool tells_of_links = i == 0 && !hot;
+    if (share.predicted > trial.longest_ns || (!share.decides() && !tells_of_links)) continue;
+    codecs.push_back(i);
     contenders.push_back(contender(layout, "scatter_gather"));
   }
   CGX_RETURN_IF_ERROR(run_trials(trial, &contenders));
-  for (size_t k = 0; k < models.size(); ++k) {
-    const auto& [i, predicted, base] = models[k];
-    const double factor = std::clamp((contenders[k].ns - base) / (predicted - base), 0.25, 8.0);
-    const auto scale = [factor](uint64_t& ps) {
-      ps = static_cast<uint64_t>(static_cast<double>(ps) * factor);
-    };
-    Measurement::Codec& codec = m->codecs[i];
-    scale(hot ? codec.encode_hot : codec.encode_cold);
-    scale(hot ? codec.decode_hot : codec.decode_cold);
+  for (size_t k = 0; k < codecs.size(); ++k) {
+    const Layout& layout = contenders[k].layout;
+    const double measured = contenders[k].ns;
+    if (const Share share = codec_share(layout, profile); share.decides()) {
+      m->codecs[codecs[k]].scale(share.factor(measured), hot);
+    } else if (codecs[k] == 0) {
+      profile.cold_links *= link_share(layout, profile).factor(measured);
+      m->cold_links = static_cast<uint64_t>(profile.cold_links * 1000);
+    }
   }
   return {};
 }

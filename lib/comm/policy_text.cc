@@ -18,6 +18,8 @@ using Json = nlohmann::ordered_json;
 constexpr int kFormat = 2;
 constexpr uint64_t kFirstSize = 4 << 10, kLastSize = 64 << 20;  // of the table for people
 
+constexpr char kColdLinks[] = "cold_links";  // 1 in policies of versions that did not measure it
+
 struct Field {
   const char* name;
   double Profile::*at;
@@ -31,7 +33,8 @@ constexpr Field kFields[] = {{"call_ns", &Profile::call},
                              {"ranks_per_core", &Profile::crowding},
                              {"inside_latency_ns", &Profile::inside_latency},
                              {"inside_ns_per_byte", &Profile::inside_byte},
-                             {"leader_ns_per_byte", &Profile::leader_byte}};
+                             {"leader_ns_per_byte", &Profile::leader_byte},
+                             {kColdLinks, &Profile::cold_links}};
 
 struct CodecField {
   const char* name;
@@ -129,6 +132,7 @@ Result<Policy> parse_policy(const std::string& text, const std::string& source) 
     return invalid(source, "it names no transport");
   policy.transport = json["transport"].get<std::string>();
   for (const Field& field : kFields) {
+    if (field.name == kColdLinks && !json.contains(field.name)) continue;
     CGX_RETURN_IF_ERROR(read_number(json, field.name, source, &(policy.profile.*field.at)));
   }
   if (!json.contains("codecs") || !json["codecs"].is_array())

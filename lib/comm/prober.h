@@ -99,7 +99,7 @@ class Prober {
   std::vector<int> others_;
   std::vector<float> elements_, results_;
   Workspace workspace_;
-  uint64_t walked_ = 0;
+  uint64_t walk_length_ = 0, walked_ = 0;
 };
 
 }  // namespace cgx

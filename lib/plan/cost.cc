@@ -11,9 +11,9 @@
 namespace cgx {
 namespace {
 
-// A tensor and its result that are larger do not stay in a core's cache from one step of training to the
-// next.
-constexpr uint64_t kCachedBytes = uint64_t{1} << 20;
+// A tensor that is larger does not stay, with its result and messages, in a core's cache from one step of
+// training to the next.
+constexpr uint64_t kCachedBytes = 512 << 10;
 
 // Where a codec was not measured: what 4-bit max-min costs on a core of 2020, and a copy.
 constexpr double kLossyEncode = 0.3, kLossyDecode = 0.2;
@@ -41,6 +41,8 @@ Rates rates_of(const CodecSpec& spec, const Profile& profile, bool cached) {
   const bool raw = spec.kind == CodecKind::kNone || is_auto(spec);
   return raw ? Rates{kRawEncode, kRawDecode} : Rates{kLossyEncode, kLossyDecode};
 }
+
+double wire_of(const Load& load) { return load.links * static_cast<double>(load.wire_bytes); }
 
 double ranks_of(const Profile& profile) { return static_cast<double>(profile.size); }
 
@@ -96,6 +98,7 @@ Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
   load.wire_bytes = layout.wire_bytes(0, layout.count());
   load.slice_bytes = slice_bytes;
   const bool cached = load.raw_bytes <= kCachedBytes;
+  if (!cached) load.links = profile.cold_links;
   const CodecSpec none;
   for (const Segment& segment : layout.segments()) {
     const bool raw = is_raw(segment.spec, layout.dtype(), segment.count);
@@ -118,7 +121,7 @@ double scatter_gather_ns(const Load& load, const Profile& p) {
   // As plan_scatter_gather() cuts: from four ranks on slices shrink.
   const double slice = static_cast<double>(load.slice_bytes) * 4 / std::max(4.0, n);
   const double turns = turns_of(static_cast<double>(load.raw_bytes) / n, static_cast<uint64_t>(slice));
-  const double bytes = 2 * (n - 1) / n * static_cast<double>(load.wire_bytes);
+  const double bytes = 2 * (n - 1) / n * wire_of(load);
   const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
                      turns * 2 * (n - 1) * p.message;
   return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
@@ -128,7 +131,7 @@ double allgather_ns(const Load& load, const Profile& p) {
   const double n = ranks_of(p);
   if (p.size < 2) return load.decode_ns;
   const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
-  const double bytes = (n - 1) * static_cast<double>(load.wire_bytes);
+  const double bytes = (n - 1) * wire_of(load);
   const double cpu = load.encode_ns + load.decode_ns * n + bytes * p.cpu_byte + turns * (n - 1) * p.message;
   return p.call + p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
 }
@@ -139,7 +142,7 @@ double ring_ns(const Load& load, const Profile& p) {
   if (p.size <= 2) return scatter_gather_ns(load, p);  // the same exchange
   const double hops = 2 * (n - 1);
   const double turns = std::ceil(turns_of(static_cast<double>(load.raw_bytes) / n, load.slice_bytes) / 2);
-  const double bytes = hops / n * static_cast<double>(load.wire_bytes);
+  const double bytes = hops / n * wire_of(load);
   const double cpu = load.encode_ns * (2 * n - 2) / n + load.decode_ns * (2 * n - 1) / n +
                      bytes * p.cpu_byte + turns * hops * 2 * p.message;
   const double steps = turns * hops;
@@ -152,7 +155,7 @@ double ring_ns(const Load& load, const Profile& p) {
 double hierarchical_ns(const Load& load, const Profile& p) {
   const double h = p.hosts, g = p.largest_host;
   if (p.hosts < 2 || p.largest_host < 2) return scatter_gather_ns(load, p);
-  const double wire = static_cast<double>(load.wire_bytes), inner = static_cast<double>(load.inner_bytes);
+  const double wire = wire_of(load), inner = load.links * static_cast<double>(load.inner_bytes);
   const double slice = static_cast<double>(load.slice_bytes) * 4 / std::max(4.0, ranks_of(p));
   const double turns = turns_of(static_cast<double>(load.raw_bytes) / h, static_cast<uint64_t>(slice));
   const double between = 2 * (h - 1) / h * wire;
@@ -174,7 +177,7 @@ double tree_ns(const Load& load, const Profile& p) {
   const double children = std::bit_width(static_cast<unsigned>(p.size - 1));  // of the root
   const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
   const double encode = load.encode_ns / turns, decode = load.decode_ns / turns;
-  const double bytes = static_cast<double>(load.wire_bytes) / turns;
+  const double bytes = wire_of(load) / turns;
   const double hop = p.latency + bytes * p.pair_byte + 2 * p.message;
   const double first = encode * (p.crowding - 1) + depth * (encode + 2 * decode + 2 * hop) + encode + decode;
   const double root =

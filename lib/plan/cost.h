@@ -15,7 +15,7 @@
 //                   (g - 1) (W' + W); d' and W' are those of the inner codec
 //   tree            root S (e + d (c + 1)), link c W for its c children, 2 latencies a level
 // d and e are not what a codec takes alone: they are fitted to collectives that were run, and so hold what
-// the memory and its sharing cost (see comm/measure.h).
+// the memory and its sharing cost (see comm/measure.h). So is what a byte takes where tensors are in memory.
 #pragma once
 
 #include <cstdint>
@@ -51,6 +51,7 @@ struct Profile {
   double inside_latency = 0;      // as `latency`, between ranks of one host
   double inside_byte = 0;         // as `all_byte`, while ranks send to those of their own host only
   double leader_byte = 0;         // as `all_byte`, while one rank of each host sends to those of the others
+  double cold_links = 1;          // how many times as long a byte takes where tensors are in memory
   std::vector<CodecCost> codecs;  // none first; may be empty
 
   bool operator==(const Profile&) const = default;
@@ -69,6 +70,7 @@ struct Load {
   uint64_t wire_bytes = 0;
   double encode_ns = 0;  // to encode the whole tensor once
   double decode_ns = 0;  // to decode and add it once
+  double links = 1;      // how many times as long as measured a byte takes, of the link and of the processor
   uint64_t slice_bytes = 0;
   // The same of messages inside a host, for algorithms that tell them apart.
   uint64_t inner_bytes = 0;

@@ -13,13 +13,18 @@ namespace {
 constexpr uint64_t kTile = 8192;
 // Sparse blocks are cut nowhere, but their sum is made in parts: each visits all inputs while it is in L2.
 constexpr uint64_t kSparseTile = 32768;
-// Raw results of an output this large are copied past the cache, so that what they replace is not fetched.
-// From here on the copy and a reading of the result right after it take no longer together, for an output
-// that other work has pushed out of the caches, as training does. (Decoding past the cache is slower.)
-constexpr uint64_t kStreamBytes = 1 << 20;
+// Results of an output this large are written past the cache, so that what they replace is not fetched: raw
+// ones always, decoded ones where that is faster. From here on a copy and a reading of the result right after
+// it take no longer together, for an output that other work has pushed out of the caches, as training does.
+constexpr uint64_t kLargeBytes = 1 << 20;
+// In place that pays only for what is decoded, and where the tensor has left the caches since it was encoded.
+constexpr uint64_t kLargeInPlaceBytes = 16 << 20;
+// Decoding fewer elements is not timed: reading the clock would show.
+constexpr uint64_t kLeastTimed = 4096;
 
-bool streams_output(const RunArgs& args) {
-  return args.x != args.y && args.layout->count() * dtype_bytes(args.layout->dtype()) >= kStreamBytes;
+bool is_large_output(const RunArgs& args) {
+  const uint64_t bytes = args.layout->count() * dtype_bytes(args.layout->dtype());
+  return bytes >= (args.x == args.y ? kLargeInPlaceBytes : kLargeBytes);
 }
 
 float* reserve(std::vector<float>& floats, uint64_t count) {
@@ -33,7 +38,8 @@ Arena::Arena(const RunArgs& run_args)
     : args(run_args),
       dtype(args.layout->dtype()),
       element_bytes(dtype_bytes(dtype)),
-      copy_out(streams_output(args) ? stream_copy : plain_copy) {}
+      is_large(is_large_output(args)),
+      replaces_own(args.x == args.y) {}
 
 uint64_t PartWork::tile_length() const {
   const uint64_t granule = part_.granule;
@@ -93,18 +99,28 @@ Status PartWork::decode() {
   const uint8_t* in = block(step_.message);
   if (part_.raw) {
     const uint64_t skip = range_.begin * arena_.element_bytes;
-    arena_.copy_out(y(range_.begin), in + skip, (range_.end - range_.begin) * arena_.element_bytes);
+    const Copy copy = arena_.past_caches() ? stream_copy : plain_copy;
+    copy(y(range_.begin), in + skip, (range_.end - range_.begin) * arena_.element_bytes);
     return {};
   }
-  const uint64_t length = is_f32() ? part_.count : tile_length();
+  const Encoded whole{in, {0, part_.count}};
+  if (is_f32()) return decode_timed(whole);
+  const uint64_t length = tile_length();
   for (uint64_t begin = range_.begin; begin < range_.end; begin += length) {
-    const Range tile{begin, std::min(begin + length, range_.end)};
-    CGX_RETURN_IF_ERROR(store({in, {0, part_.count}}, tile));
+    CGX_RETURN_IF_ERROR(store(whole, {begin, std::min(begin + length, range_.end)}));
   }
   return {};
 }
 
-// y <- the tile's elements.
+Status PartWork::decode_timed(const Encoded& encoded) {
+  const uint64_t count = range_.end - range_.begin;
+  if (!arena_.is_large || count < kLeastTimed) return store(encoded, range_);
+  const Timer::Clock::time_point start = Timer::Clock::now();
+  CGX_RETURN_IF_ERROR(store(encoded, range_));
+  scratch_.large_outputs.learn(Timer::Clock::now() - start, count);
+  return {};
+}
+
 Status PartWork::store(const Encoded& encoded, Range tile) {
   uint8_t* out = y(tile.begin);
   const uint64_t count = tile.end - tile.begin;
@@ -112,7 +128,7 @@ Status PartWork::store(const Encoded& encoded, Range tile) {
   const uint64_t first = encoded.range.begin;
   CGX_RETURN_IF_ERROR(cgx::decode_part(spec(step_.message), arena_.dtype, encoded.block,
                                        encoded.range.end - first, tile.begin - first, tile.end - first,
-                                       Into::kAssign, values));
+                                       streams() ? Into::kStream : Into::kAssign, values));
   if (!is_f32()) store_rounded(arena_.dtype, values, count, out);
   return {};
 }
@@ -123,25 +139,35 @@ Status PartWork::reduce() {
     reduce_raw();
     return {};
   }
-  const uint64_t length = tile_length();
   const bool into_y = step_.op == Step::Op::kReduce;
   const bool reads_x = std::find(step_.inputs.begin(), step_.inputs.end(), kOwnInput) != step_.inputs.end();
-  const bool direct = into_y && !reads_x && is_f32();
+  const bool in_parts = sums_in_parts();
+  const bool past_caches = is_f32() && arena_.past_caches();
+  const bool direct = into_y && !reads_x && is_f32() && !(in_parts && past_caches);
+  const uint64_t length = into_y && in_parts ? kSparseTile : tile_length();
   uint8_t* made = into_y ? nullptr : draft();
   for (uint64_t begin = range_.begin; begin < range_.end; begin += length) {
     const Range tile{begin, std::min(begin + length, range_.end)};
     const uint64_t count = tile.end - tile.begin;
     float* total = direct ? reinterpret_cast<float*>(y(begin)) : reserve(scratch_.sum, count);
-    CGX_RETURN_IF_ERROR(sum(tile, total));
+    CGX_RETURN_IF_ERROR(sum(tile, total, in_parts));
     if ((into_y || step_.last) && arena_.args.scale != 1)
       scale_by(total, static_cast<float>(arena_.args.scale), count);
-    if (into_y && !direct) store_rounded(arena_.dtype, total, count, y(begin));
+    if (into_y && !direct) store_sum(total, count, past_caches, y(begin));
     if (into_y) continue;
     const Timer timer(scratch_.stats.encode_seconds);
     CGX_RETURN_IF_ERROR(encode_sum(tile, total, made + bytes_before(begin) - bytes_before(range_.begin)));
   }
   if (!into_y) publish(made);
   return {};
+}
+
+void PartWork::store_sum(const float* sum, uint64_t count, bool past_caches, uint8_t* out) const {
+  if (past_caches) {
+    stream_copy(out, sum, count * sizeof(float));
+  } else {
+    store_rounded(arena_.dtype, sum, count, out);
+  }
 }
 
 void PartWork::reduce_raw() {
@@ -158,7 +184,8 @@ void PartWork::reduce_raw() {
   sum.out = into_y ? y(range_.begin) : message;
   sum.copy = into_y ? message : nullptr;
   const Copy into_message = arena_.shared ? scratch_.shared_copy.choice() : plain_copy;
-  sum.write_out = into_y ? arena_.copy_out : into_message;
+  const Copy into_output = arena_.past_caches() ? stream_copy : plain_copy;
+  sum.write_out = into_y ? into_output : into_message;
   sum.write_copy = into_message;
   cgx::reduce_raw(sum, range_.end - range_.begin);
 }
@@ -176,8 +203,8 @@ bool PartWork::sums_in_parts() const {
   return any_sparse;
 }
 
-Status PartWork::sum(Range tile, float* sum) {
-  const uint64_t length = sums_in_parts() ? kSparseTile : tile.end - tile.begin;
+Status PartWork::sum(Range tile, float* sum, bool in_parts) {
+  const uint64_t length = in_parts ? kSparseTile : tile.end - tile.begin;
   for (uint64_t begin = tile.begin; begin < tile.end; begin += length) {
     const Range one{begin, std::min(begin + length, tile.end)};
     CGX_RETURN_IF_ERROR(sum_inputs(one, sum + (begin - tile.begin)));
@@ -185,14 +212,24 @@ Status PartWork::sum(Range tile, float* sum) {
   return {};
 }
 
+// The own elements and a block that begin the sum, in whichever order, make one pass.
 Status PartWork::sum_inputs(Range tile, float* sum) {
-  for (size_t i = 0; i < step_.inputs.size(); ++i) {
-    if (step_.inputs[i] == kOwnInput) {
+  const auto& inputs = step_.inputs;
+  const bool both = is_f32() && inputs.size() >= 2 && (inputs[0] == kOwnInput) != (inputs[1] == kOwnInput) &&
+                    part_.residual.contribution_before == nullptr &&
+                    part_.residual.contribution_after == nullptr;
+  if (both) {
+    const uint32_t block_of = inputs[inputs[0] == kOwnInput ? 1 : 0];
+    CGX_RETURN_IF_ERROR(cgx::decode_part(spec(block_of), arena_.dtype, block(block_of), part_.count,
+                                         tile.begin, tile.end, Into::kAdd, sum,
+                                         reinterpret_cast<const float*>(x(tile.begin))));
+  }
+  for (size_t i = both ? 2 : 0; i < inputs.size(); ++i) {
+    if (inputs[i] == kOwnInput) {
       CGX_RETURN_IF_ERROR(add_own(tile, i == 0, sum));
     } else {
-      CGX_RETURN_IF_ERROR(cgx::decode_part(spec(step_.inputs[i]), arena_.dtype, block(step_.inputs[i]),
-                                           part_.count, tile.begin, tile.end,
-                                           i == 0 ? Into::kAssign : Into::kAdd, sum));
+      CGX_RETURN_IF_ERROR(cgx::decode_part(spec(inputs[i]), arena_.dtype, block(inputs[i]), part_.count,
+                                           tile.begin, tile.end, i == 0 ? Into::kAssign : Into::kAdd, sum));
     }
   }
   return {};
@@ -229,7 +266,9 @@ Status PartWork::encode_sum(Range tile, float* sum, uint8_t* out) {
       step_.last ? Residual{from(r.sum_before, tile.begin), from(r.sum_after, tile.begin)}
                  : Residual{from(r.contribution_before, tile.begin), from(r.contribution_after, tile.begin)};
   if (gives_back) residual.decoded = is_f32() ? reinterpret_cast<float*>(y(tile.begin)) : sum;
-  const BlockContext key = context(tile.begin);
+  residual.past_caches = streams() && arena_.past_caches();
+  BlockContext key = context(tile.begin);
+  if (is_f32() && tile.end + count <= range_.end) key.read_next = reinterpret_cast<const float*>(x(tile.end));
   if (is_f32()) {
     CGX_RETURN_IF_ERROR(cgx::encode(codec, arena_.dtype, sum, count, key, residual, out));
   } else if (is_sparse(codec)) {

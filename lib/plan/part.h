@@ -17,13 +17,13 @@ namespace cgx {
 // Adds the time it lives to a total.
 class Timer {
  public:
+  using Clock = std::chrono::steady_clock;
   explicit Timer(double& total) : total_(total), start_(Clock::now()) {}
   ~Timer() { total_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
  private:
-  using Clock = std::chrono::steady_clock;
   double& total_;
   Clock::time_point start_;
 };
@@ -39,8 +39,11 @@ struct Arena {
   const RunArgs& args;
   const DType dtype;
   const size_t element_bytes;
-  bool shared = false;  // the message being written lies in memory that peers read
-  const Copy copy_out;  // raw elements into y
+  bool shared = false;      // the message being written lies in memory that peers read
+  const bool is_large;      // y, so that it need not be in any cache when the run ends
+  const bool replaces_own;  // in place: what a sum replaces has just been read
+  // Raw elements and sums into y.
+  bool past_caches() const { return is_large && !replaces_own; }
 };
 
 // How a piece is encoded at one level, and where its block lies in a message of that level.
@@ -86,14 +89,20 @@ class PartWork {
   void publish(const uint8_t* draft);
 
   void reduce_raw();
-  Status sum(Range tile, float* sum);
+  Status sum(Range tile, float* sum, bool in_parts);
+  void store_sum(const float* sum, uint64_t count, bool past_caches, uint8_t* out) const;
   Status sum_inputs(Range tile, float* sum);
   Status add_own(Range tile, bool first, float* sum);
   Status encode_sum(Range tile, float* sum, uint8_t* out);
   Status encode_sparse_half(float* sum, const BlockContext& context, Residual residual, uint8_t* block);
+  // y <- the tile's elements.
   Status store(const Encoded& encoded, Range tile);
+  // The same of the whole range; learns how outputs are written.
+  Status decode_timed(const Encoded& encoded);
 
   bool is_f32() const { return arena_.dtype == DType::kF32; }
+  // How decoded elements are written to y.
+  bool streams() const { return arena_.is_large && is_f32() && scratch_.large_outputs.way() == 0; }
   uint8_t* y(uint64_t at) const { return arena_.y(part_.piece.begin + at); }
   const uint8_t* x(uint64_t at) const { return arena_.x(part_.piece.begin + at); }
   const Coding& coding(uint32_t message) const {

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "base/shared_copy.h"
 #include "base/status.h"
+#include "base/two_ways.h"
 #include "codec/layout.h"
 #include "plan/plan.h"
 #include "transport/transport.h"
@@ -50,6 +51,7 @@ struct Workspace {
     SparseScratch sparse;
     std::vector<uint8_t> draft;  // of a block, before it is copied into shared memory
     SharedCopy shared_copy;
+    TwoWays large_outputs{1};  // how decoded elements are written: past the caches, or by ordinary stores
     std::vector<const void*> inputs;
     RunStats stats;
     Status status;

@@ -70,7 +70,7 @@ struct ShmChannel {
 };
 
 // 8 MiB a rank, or less so that all ranks together take 32 MiB, but never under 2 MiB.
-inline constexpr uint64_t default_shm_pool_bytes(int size) {
+constexpr uint64_t default_shm_pool_bytes(int size) {
   return std::clamp<uint64_t>((uint64_t{32} << 20) / static_cast<uint64_t>(size), 2 << 20, 8 << 20) /
          kShmPage * kShmPage;
 }

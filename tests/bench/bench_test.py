@@ -31,6 +31,9 @@ class Codec(unittest.TestCase):
                 self.assertGreater(row[field], 0, row["codec"])
             if row["feedback_cost"] is None:
                 self.assertTrue(row["no_feedback"], row["codec"])
+            else:
+                self.assertGreater(row["add_to_residual_us"], 0, row["codec"])
+                self.assertGreater(row["feedback_least"], -1, row["codec"])
             self.assertEqual(row["wrong"], 0, row["codec"])
             self.assertAlmostEqual(row["ratio"], row["size_bytes"] / row["encoded_bytes"])
             self.assertLessEqual(row["encoded_bytes"], row["size_bytes"])

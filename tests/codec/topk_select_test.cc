@@ -161,6 +161,30 @@ TEST(SelectTopK, ReadsHalvesAndResidualsAndWritesTheirSum) {
   }
 }
 
+// Halves are compared as they are: every one of them, a signalling NaN too, has the place of its fp32 value.
+TEST(SelectTopK, OrdersHalvesAsTheirFp32Values) {
+  const size_t count = 1u << 16;
+  for (DType dtype : {DType::kF16, DType::kBF16}) {
+    std::vector<uint16_t> halves(count);
+    std::iota(halves.begin(), halves.end(), uint16_t{0});
+    std::shuffle(halves.begin(), halves.end(), std::mt19937(5));
+    // Without NaN, and those alone.
+    const uint16_t inf = dtype == DType::kF16 ? 0x7c00 : 0x7f80;
+    auto numbers = halves;
+    std::erase_if(numbers, [&](uint16_t h) { return (h & 0x7fff) > inf; });
+    auto nans = halves;
+    std::erase_if(nans, [&](uint16_t h) { return (h & 0x7fff) <= inf; });
+    for (const auto& some : {halves, numbers, nans}) {
+      std::vector<float> lifted(some.size());
+      for (size_t i = 0; i < some.size(); ++i) {
+        lifted[i] = dtype == DType::kF16 ? f16_to_f32(some[i]) : bf16_to_f32(some[i]);
+      }
+      for (size_t k : interesting_k(some.size()))
+        expect_kept({dtype, some.data(), nullptr}, lifted, k, nullptr);
+    }
+  }
+}
+
 // An input made by somebody who knows the sample's places: all but these are large, so that there are more
 // candidates than room, with the sum half written.
 TEST(SelectTopK, IsExactWhereTheSampleSawNothingLarge) {

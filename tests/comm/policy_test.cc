@@ -94,11 +94,21 @@ TEST(Policy, OneRankThatDoesNotLeaveTheChoiceIsAMismatch) {
 }
 
 TEST(Policy, SurvivesItsText) {
-  const Policy policy = slow_link(4);
+  Policy policy = slow_link(4);
+  policy.profile.cold_links = 2.5;
   const auto read = parse_policy(to_json(policy), "test");
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->profile, policy.profile);
   EXPECT_EQ(read->transport, "local");
+}
+
+TEST(Policy, PinnedBeforeColdLinksWereMeasuredStillDecides) {
+  const Policy policy = slow_link(4);
+  nlohmann::json old = nlohmann::json::parse(to_json(policy));
+  old.erase("cold_links");
+  const auto read = parse_policy(old.dump(), "test");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->profile, policy.profile);
 }
 
 TEST(Policy, APinnedOneDecidesWithoutMeasuring) {
@@ -139,6 +149,9 @@ TEST(Policy, BadTextsAreRefusedWithWhatIsWrongInThem) {
   bad = good;
   bad["latency_ns"] = -1;
   refused(bad.dump(), "-1");
+  bad = good;
+  bad["cold_links"] = "2";
+  refused(bad.dump(), "cold_links");
   bad = good;
   bad["codecs"][1]["codec"] = "maxmin:bits=17";
   refused(bad.dump(), "17");

@@ -89,14 +89,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const size_t grain = granule(spec);
   const size_t begin = grain == 0 ? 0 : (cuts * grain) % (count + 1) / grain * grain;
-  Decoded first[3];
+  Decoded first[4];
   bool is_first = true;
   for (const std::string_view path : cpu_paths()) {
     FUZZ_CHECK(force_cpu_path(path).ok());
-    const Decoded now[3] = {decode_at(spec, dtype, block.get(), count, 0, count, Into::kAssign),
+    const Decoded now[4] = {decode_at(spec, dtype, block.get(), count, 0, count, Into::kAssign),
                             decode_at(spec, dtype, block.get(), count, 0, count, Into::kAdd),
-                            decode_at(spec, dtype, block.get(), count, begin, count, Into::kAssign)};
-    for (int i = 0; i < 3; ++i) {
+                            decode_at(spec, dtype, block.get(), count, begin, count, Into::kAssign),
+                            decode_at(spec, dtype, block.get(), count, begin, count, Into::kStream)};
+    for (int i = 0; i < 4; ++i) {
       if (is_first) first[i] = now[i];
       FUZZ_CHECK(same(first[i], now[i]));
     }

@@ -73,6 +73,18 @@ TEST_P(RunTest, EveryCodecGivesTheBitsOfTheOracle) {
   }
 }
 
+// From 1 MiB on, in place from 16 MiB on, results are written past the caches, or not: whichever is faster.
+TEST_P(RunTest, LargeTensorsGiveTheBitsOfTheOracle) {
+  for (const std::string spec : {"maxmin:bits=4", "natural", "none", "topk:ratio=0.01"}) {
+    for (const int size : {2, 3}) {
+      expect_oracle(uniform((1 << 18) + 77, spec), size, 0.5f, false, 64 << 10);
+      if (HasFatalFailure()) return;
+    }
+  }
+  expect_oracle(mixed((1 << 18) + 4011, specs()), 2, 1, false, 64 << 10);
+  expect_oracle(uniform((4 << 20) + 257, "maxmin:bits=4"), 2, 1, true, 256 << 10);
+}
+
 TEST_P(RunTest, MixedSegmentsTravelTogether) {
   for (int size : {2, 4, 7}) {
     expect_oracle(mixed(30011, specs()), size, 0.5f, false, 8192);

@@ -97,6 +97,22 @@ TEST(Cost, OnASlowLinkIsTheLinksTime) {
   }
 }
 
+// Half a MiB and its result stay in a core's cache and are what links were probed with; what is larger comes
+// from memory, where the same bytes take as much longer as an uncompressed trial took.
+TEST(Cost, ColdLinksCountWhereTensorsDoNotStayInTheCache) {
+  constexpr uint64_t kCached = (512 << 10) / sizeof(float);
+  for (const Algorithm& row : algorithms()) {
+    if (row.cost_ns == nullptr) continue;
+    const auto cost = [&](uint64_t count, double byte_ns, double cold_links) {
+      Profile p = machine(4, byte_ns);
+      p.cold_links = cold_links;
+      return row.cost_ns(load_of(uniform(count, "none"), p, 1 << 18), p);
+    };
+    EXPECT_EQ(cost(kCached, 1, 3), cost(kCached, 1, 1)) << row.name;
+    EXPECT_DOUBLE_EQ(cost(2 * kCached, 1, 3), cost(2 * kCached, 3, 1)) << row.name;
+  }
+}
+
 // Compressing 4-bit max-min at n = 2 saves (1 - 1/r) of 4 S bytes' time of the link and costs no more than
 // its encoding and 3/2 decodings when nothing overlaps, so it must be chosen on links slower than that; and
 // raw where even full overlap cannot pay: the codec alone takes longer than raw altogether.

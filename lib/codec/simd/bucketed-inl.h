@@ -41,7 +41,8 @@ class BucketedEncoder {
         count_(count),
         context_(context),
         back_(back),
-        random_(context.key) {}
+        random_(context.key),
+        ahead_(layout_.elements() + (layout_.elements() > kAhead ? layout_.elements() : kAhead)) {}
 
   // A bucket of a group or more is a unit; the next one is folded ahead, so that the few long instructions
   // which make its coder run beside the encoding of this one.
@@ -138,16 +139,16 @@ class BucketedEncoder {
   template <bool kRandom, typename Values>
   CGX_HD void encode_vectors(const Coder coder, const Span& span, const Values values, uint8_t* codes) const {
     const S source = source_.from(span.at);
-    const S next = source_.from(upcoming(span.at));
+    const S next = source_.ahead(span.at, ahead_, count_, context_.read_next);
     const GiveBack back = back_.from(span.at);
     uint8_t* out = codes + span.i;
     const size_t n = span.n;
     for (size_t i = 0; i < n; i += 4 * kLanes) {
       U32 code[4];
+      next.template prefetch<4 * kLanes>(i);
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
         const size_t j = i + k * kLanes;
-        next.prefetch(j);
         const F32 x = source.load(j);
         code[k] = C::encode_plain(x, coder, draw<kRandom>(span.i + static_cast<uint32_t>(j)));
         if constexpr (kGivesBack) give_back<S::kFeedback, true>(x, values(code[k]), j, back);
@@ -163,12 +164,6 @@ class BucketedEncoder {
     } else {
       return U32(0x80000000u);  // a half: round to nearest
     }
-  }
-
-  // What to ask for early: a fold hides the next elements from the hardware's own prefetching.
-  size_t upcoming(size_t at) const {
-    const size_t next = at + 2 * layout_.elements();
-    return next + kGroup <= count_ ? next : at;
   }
 
   // The codes of a bucket that is not finite are zeros, and its values NaN.
@@ -212,6 +207,9 @@ class BucketedEncoder {
   const BlockContext& context_;
   const GiveBack back_;
   GroupRandom random_;
+  // How far ahead memory is asked for: folds, which hide it from the hardware's own prefetching, are a unit
+  // ahead themselves.
+  const size_t ahead_;
 };
 
 // Codecs scaled by a norm have three folds.

@@ -52,16 +52,16 @@ template <typename C>
 class BucketedDecoder {
  public:
   static void run(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end, Into into,
-                  float* out) {
-    BucketedDecoder d(C::layout(spec, count), C::params(spec));
+                  Target to) {
+    const BucketedDecoder d(C::layout(spec, count), C::params(spec));
+    into = possible(into, to.out);
     const size_t unit = d.layout_.elements();
     for (size_t at = begin / unit * unit; at < end; at += unit) {
       const size_t m = count - at < unit ? count - at : unit;
       const uint8_t* block = in + at / unit * d.layout_.bytes(unit);
       const Part part = {block, block + d.layout_.group(m, 0), m, begin > at ? begin - at : 0,
                          end - at < m ? end - at : m};
-      into == Into::kAdd ? d.decode_unit<Into::kAdd>(part, out + (at + part.first - begin))
-                         : d.decode_unit<Into::kAssign>(part, out + (at + part.first - begin));
+      d.decode_unit(part, into, to.from(at + part.first - begin));
     }
   }
 
@@ -80,34 +80,44 @@ class BucketedDecoder {
   BucketedDecoder(const UnitLayout& layout, const Params& params)
       : layout_(layout), group_bytes_(packed_bytes(kGroup, layout.bits)), params_(params) {}
 
+  void decode_unit(const Part& part, Into into, const Target& to) const {
+    switch (into) {
+      case Into::kAssign:
+        return decode_unit<Into::kAssign>(part, to);
+      case Into::kAdd:
+        return decode_unit<Into::kAdd>(part, to);
+      case Into::kStream:
+        return decode_unit<Into::kStream>(part, to);
+    }
+  }
+
   template <Into kInto>
-  void decode_unit(const Part& part, float* HWY_RESTRICT out) const {
-    if (layout_.bucket >= kGroup) return decode_bucket<kInto>(part, 0, part.first, part.last, out);
+  void decode_unit(const Part& part, const Target& to) const {
+    if (layout_.bucket >= kGroup) return decode_bucket<kInto>(part, 0, part.first, part.last, to);
     for (size_t i = part.first; i < part.last; i += layout_.bucket) {
       const size_t end = part.last - i < layout_.bucket ? part.last : i + layout_.bucket;
-      decode_bucket<kInto>(part, i / layout_.bucket, i, end, out + (i - part.first));
+      decode_bucket<kInto>(part, i / layout_.bucket, i, end, to.from(i - part.first));
     }
   }
 
   // Elements [begin, end) of a unit, all of them of one bucket.
   template <Into kInto>
-  void decode_bucket(const Part& part, size_t bucket, size_t begin, size_t end,
-                     float* HWY_RESTRICT out) const {
+  void decode_bucket(const Part& part, size_t bucket, size_t begin, size_t end, const Target& to) const {
     const Meta meta = wire_load<Meta>(part.metas + layout_.meta(bucket));
     const Decoder decoder = C::decoder(meta, params_);
     const bool finite = C::is_finite(meta);
     if constexpr (has_lanes<C>()) {
       if (finite && C::is_plain(meta)) {
         if (fit_a_table(layout_.bits)) {
-          return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), out);
+          return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), to);
         }
-        return decode_plain<kInto>(part, begin, end, decoder, ComputedValues<C>{decoder}, out);
+        return decode_plain<kInto>(part, begin, end, decoder, ComputedValues<C>{decoder}, to);
       }
     }
     for (size_t i = begin; i < end; i += kGroup) {
       alignas(64) uint8_t buffer[kGroup];
       const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
-      decode_staged(decoder, finite, codes_at(part, i, buffer), n, kInto, out + (i - begin));
+      decode_staged(decoder, finite, codes_at(part, i, buffer), n, kInto, to.from(i - begin));
     }
   }
 
@@ -124,32 +134,33 @@ class BucketedDecoder {
   // Whole groups of one-plane codes need no unpacking.
   template <Into kInto, typename Values>
   CGX_HD void decode_plain(const Part& part, size_t begin, size_t end, const Decoder& decoder,
-                           const Values values, float* HWY_RESTRICT out) const {
+                           const Values values, const Target to) const {
     const size_t whole = layout_.bucket < kGroup ? 0 : (end - begin) / kGroup * kGroup;
     const uint8_t* packed = part.packed + begin / kGroup * group_bytes_;
     size_t done = 0;
     if (layout_.bits == 4) {
-      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 4>(packed, values, out + done);
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 4>(packed, values, to.from(done));
     } else if (layout_.bits == 2) {
-      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 2>(packed, values, out + done);
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 2>(packed, values, to.from(done));
     } else if (layout_.bits == 1) {
-      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 1>(packed, values, out + done);
+      for (; done < whole; done += kGroup) packed = decode_plane<kInto, 1>(packed, values, to.from(done));
     }
-    decode_groups<kInto>(part, begin + done, end, decoder, values, out + done);
+    decode_groups<kInto>(part, begin + done, end, decoder, values, to.from(done));
   }
 
   // Field k of the bytes from j on holds the codes from k kBytes + j on. Values are written in order: two
   // streams at once take the memory nearly twice as long.
   template <Into kInto, uint32_t kWidth, typename Values>
   CGX_HD static const uint8_t* decode_plane(const uint8_t* HWY_RESTRICT in, const Values values,
-                                            float* HWY_RESTRICT out) {
+                                            const Target to) {
     constexpr uint32_t kBytes = plane_bytes(kGroup, kWidth);
+    ask_ahead<kInto>(to);
     HWY_UNROLL(8)
     for (uint32_t k = 0; k < 8 / kWidth; ++k) {
-      HWY_UNROLL(8)
+      HWY_UNROLL(16)
       for (uint32_t j = 0; j < kBytes; j += kLanes) {
         const U32 bytes = load_bytes(in + j);
-        emit<kInto>(values((bytes >> (k * kWidth)) & ((1u << kWidth) - 1)), out + k * kBytes + j);
+        emit<kInto>(values((bytes >> (k * kWidth)) & ((1u << kWidth) - 1)), to, k * kBytes + j);
       }
     }
     return in + kBytes;
@@ -157,28 +168,30 @@ class BucketedDecoder {
 
   template <Into kInto, typename Values>
   CGX_HD void decode_groups(const Part& part, size_t begin, size_t end, const Decoder& decoder,
-                            const Values values, float* HWY_RESTRICT out) const {
-    for (size_t i = begin; i < end; i += kGroup, out += kGroup) {
+                            const Values values, const Target& all) const {
+    for (size_t i = begin; i < end; i += kGroup) {
+      const Target to = all.from(i - begin);
+      ask_ahead<kInto>(to);
       alignas(64) uint8_t buffer[kGroup];
       const uint8_t* codes = codes_at(part, i, buffer);
       const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
       uint32_t j = 0;
       for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
-        emit<kInto>(values(load_bytes(codes + j)), out + j);
-        emit<kInto>(values(load_bytes(codes + j + kLanes)), out + j + kLanes);
+        emit<kInto>(values(load_bytes(codes + j)), to, j);
+        emit<kInto>(values(load_bytes(codes + j + kLanes)), to, j + kLanes);
       }
-      if (j != n) decode_staged(decoder, true, codes + j, n - j, kInto, out + j);
+      if (j != n) decode_staged(decoder, true, codes + j, n - j, kInto, to.from(j));
     }
   }
 
   HWY_NOINLINE static void decode_staged(const Decoder decoder, bool finite,
                                          const uint8_t* HWY_RESTRICT codes, uint32_t n, Into into,
-                                         float* HWY_RESTRICT out) {
+                                         const Target& to) {
     alignas(64) float values[kGroup];
     for (uint32_t i = 0; i < n; ++i) {
       values[i] = finite ? C::decode(uint32_t{codes[i]}, decoder) : bits_float(0x7fc00000u);
     }
-    emit(values, n, into, out);
+    emit(values, n, into, to);
   }
 
   const UnitLayout layout_;

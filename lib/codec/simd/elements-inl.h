@@ -22,13 +22,20 @@ enum class Feedback {
   kNone,
   kResidual,  // added before, and kept after
   kDecoded,   // their values are given back
+  kStreamed,  // the same, past the caches
   kAny,
 };
+
+// How many elements before they are read memory is asked for them: less is late where memory is slow.
+inline constexpr size_t kAhead = 1536;
+inline constexpr size_t kOutputAhead = 512;
+inline constexpr uint32_t kFloatsOfALine = 16;
 
 // Elements a vector at a time.
 template <DType kType, Feedback kFeedbackKind>
 class Source {
  public:
+  static constexpr DType kElement = kType;
   static constexpr Feedback kFeedback = kFeedbackKind;
   explicit Source(const Elements& from) : x_(static_cast<const Stored*>(from.x)), before_(from.before) {}
 
@@ -56,11 +63,27 @@ class Source {
   // True where elements are halves and nothing is added to them.
   static constexpr bool kPlainHalves = kType != DType::kF32 && kFeedback == Feedback::kNone;
   const auto* stored(size_t i) const { return x_ + i; }
-  static float widened(uint16_t half) { return kType == DType::kF16 ? f16_to_f32(half) : bf16_to_f32(half); }
+  static float widened(uint16_t half) { return kType == DType::kF16 ? widened_f16(half) : bf16_to_f32(half); }
 
+  // Asks for elements [i, i + kCount).
+  template <uint32_t kCount>
   CGX_HD void prefetch(size_t i) const {
-    __builtin_prefetch(x_ + i);
-    if (has_before()) __builtin_prefetch(before_ + i);
+    constexpr uint32_t kLine = 64 / sizeof(Stored);
+    HWY_UNROLL(4)
+    for (uint32_t j = 0; j < kCount; j += kLine) __builtin_prefetch(x_ + i + j);
+    if (!has_before()) return;
+    HWY_UNROLL(4)
+    for (uint32_t j = 0; j < kCount; j += kFloatsOfALine) __builtin_prefetch(before_ + i + j);
+  }
+  // This at elements that may be read some time after those from `at` on, of `count`: `distance` later, or
+  // what the caller says. For prefetch() alone.
+  CGX_HD Source ahead(size_t at, size_t distance, size_t count, const float* read_next) const {
+    const bool is_there = at + distance + kGroup <= count;
+    Source later = from(is_there ? at + distance : at);
+    if constexpr (kType == DType::kF32) {
+      if (read_next != nullptr) later.x_ = read_next + at;
+    }
+    return later;
   }
 
  private:
@@ -131,17 +154,34 @@ CGX_HD void give_back(F32 x, F32 value, size_t i, const GiveBack& back) {
   if (kFeedback == Feedback::kDecoded || (kAny && back.decoded != nullptr)) {
     store_lanes(value, back.decoded + i);
   }
+  if (kFeedback == Feedback::kStreamed) stream_lanes(value, back.decoded + i);
 }
 
-template <Into kInto>
-CGX_HD void emit(F32 value, float* out) {
-  store_lanes(kInto == Into::kAdd ? fadd(load_lanes(out), value) : value, out);
+// What runs for `into`: only whole vectors can be written past the caches.
+CGX_HD Into possible(Into into, const float* out) {
+  return into == Into::kStream && !is_vector_aligned(out) ? Into::kAssign : into;
 }
-HWY_NOINLINE void emit(const float* HWY_RESTRICT values, size_t count, Into into, float* HWY_RESTRICT out) {
-  if (into == Into::kAdd) {
-    for (size_t i = 0; i < count; ++i) out[i] = fadd(out[i], values[i]);
+// What a later group is added to or overwrites: the hardware alone asks for it too late.
+template <Into kInto>
+CGX_HD void ask_ahead(const Target& to) {
+  if constexpr (kInto == Into::kStream) return;
+  const float* x = (kInto == Into::kAdd ? to.addend : to.out) + kOutputAhead;
+  HWY_UNROLL(16)
+  for (uint32_t i = 0; i < kGroup; i += kFloatsOfALine) __builtin_prefetch(x + i);
+}
+template <Into kInto>
+CGX_HD void emit(F32 value, const Target& to, size_t i) {
+  if constexpr (kInto == Into::kStream) {
+    stream_lanes(value, to.out + i);
   } else {
-    for (size_t i = 0; i < count; ++i) out[i] = values[i];
+    store_lanes(kInto == Into::kAdd ? fadd(load_lanes(to.addend + i), value) : value, to.out + i);
+  }
+}
+HWY_NOINLINE void emit(const float* HWY_RESTRICT values, size_t count, Into into, const Target& to) {
+  if (into == Into::kAdd) {
+    for (size_t i = 0; i < count; ++i) to.out[i] = fadd(to.addend[i], values[i]);
+  } else {
+    for (size_t i = 0; i < count; ++i) to.out[i] = values[i];
   }
 }
 
@@ -162,7 +202,10 @@ inline Feedback feedback_of(const Elements& from, const GiveBack& back) {
   const bool before = from.before != nullptr;
   const bool after = back.after != nullptr;
   const bool decoded = back.decoded != nullptr;
-  if (!before && !after) return decoded ? Feedback::kDecoded : Feedback::kNone;
+  if (!before && !after) {
+    const bool streams = back.past_caches && is_vector_aligned(back.decoded);
+    return decoded ? (streams ? Feedback::kStreamed : Feedback::kDecoded) : Feedback::kNone;
+  }
   return before && after && !decoded ? Feedback::kResidual : Feedback::kAny;
 }
 
@@ -184,6 +227,8 @@ void encode_from(const ValueSpec& spec, const Elements& from, size_t count, cons
     Encoder<Source<DType::kF32, Feedback::kResidual>>(spec, from, count, context, back).run(out);
   } else if (feedback == Feedback::kDecoded) {
     Encoder<Source<DType::kF32, Feedback::kDecoded>>(spec, from, count, context, back).run(out);
+  } else if (feedback == Feedback::kStreamed) {
+    Encoder<Source<DType::kF32, Feedback::kStreamed>>(spec, from, count, context, back).run(out);
   } else {
     Encoder<Source<DType::kF32, Feedback::kAny>>(spec, from, count, context, back).run(out);
   }

@@ -11,6 +11,7 @@
 #include "codec/codec_list.h"
 #include "codec/simd/bucketed_decode-inl.h"
 #include "codec/simd/elements-inl.h"
+#include "codec/simd/halves-inl.h"
 #include "codec/simd/pack-inl.h"
 #include "codec/simd/random-inl.h"
 
@@ -97,8 +98,12 @@ class ElementwiseEncoder {
   }
 
   void encode_group(size_t at, uint8_t* out) const {
+    const S next = source_.ahead(at, kAhead, count_, context_.read_next);
     for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
-      if constexpr (is_exponent_codec<C>()) {
+      next.template prefetch<4 * kLanes>(i);
+      if constexpr (is_exponent_codec<C>() && S::kPlainHalves) {
+        encode_half_exponents(at + i, i, out);
+      } else if constexpr (is_exponent_codec<C>()) {
         encode_exponents(at + i, i, out);
       } else {
         encode_vectors(at + i, i, out);
@@ -145,6 +150,20 @@ class ElementwiseEncoder {
       store_bytes(exponents, out + natural_exponents(kGroup) + i);
     } else {
       store_bytes(with_signs(exponents, range.offset, halves), out + i);
+    }
+  }
+
+  // The same on 16 bits.
+  CGX_HD void encode_half_exponents(size_t at, uint32_t i, uint8_t* out) const {
+    using Exponents = HalfExponents<S::kElement>;
+    const ExponentRange range = Exponents::range(C::exponents(coder_));
+    const Exponents exponents(source_.stored(at), random_, i);
+    if (HWY_UNLIKELY(!exponents.within(range))) return encode_any(at, i, out);
+    if constexpr (C::kCodeBits == 9) {
+      exponents.store_signs(out + i / 8);
+      exponents.store_exponents(out + natural_exponents(kGroup) + i);
+    } else {
+      exponents.store_signed(range.offset, out + i);
     }
   }
 
@@ -200,22 +219,14 @@ class Elementwise {
   }
 
   static void decode(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end,
-                     Into into, float* out) {
-    const Coder coder = C::coder(spec);
-    const size_t group_bytes = C::unit_bytes(spec, kGroup);
-    for (size_t at = begin; at < end; at += kGroup) {
-      const uint32_t n = static_cast<uint32_t>(count - at < kGroup ? count - at : kGroup);
-      const uint32_t wanted = static_cast<uint32_t>(end - at < n ? end - at : n);
-      const uint8_t* block = in + at / kGroup * group_bytes;
-      float* to = out + (at - begin);
-      if constexpr (has_lanes<C>()) {
-        if (wanted == kGroup) {
-          into == Into::kAdd ? decode_group<Into::kAdd>(block, coder, to)
-                             : decode_group<Into::kAssign>(block, coder, to);
-          continue;
-        }
-      }
-      decode_staged(block, n, wanted, coder, into, to);
+                     Into into, Target all) {
+    switch (possible(into, all.out)) {
+      case Into::kAssign:
+        return decode_into<Into::kAssign>(spec, in, count, begin, end, all);
+      case Into::kAdd:
+        return decode_into<Into::kAdd>(spec, in, count, begin, end, all);
+      case Into::kStream:
+        return decode_into<Into::kStream>(spec, in, count, begin, end, all);
     }
   }
 
@@ -224,32 +235,51 @@ class Elementwise {
   using Coder = typename C::Coder;
 
   template <Into kInto>
-  CGX_HD static void decode_group(const uint8_t* HWY_RESTRICT in, const Coder coder,
-                                  float* HWY_RESTRICT out) {
+  static void decode_into(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end,
+                          const Target all) {
+    const Coder coder = C::coder(spec);
+    const size_t group_bytes = C::unit_bytes(spec, kGroup);
+    for (size_t at = begin; at < end; at += kGroup) {
+      const uint32_t n = static_cast<uint32_t>(count - at < kGroup ? count - at : kGroup);
+      const uint32_t wanted = static_cast<uint32_t>(end - at < n ? end - at : n);
+      const uint8_t* block = in + at / kGroup * group_bytes;
+      const Target to = all.from(at - begin);
+      if constexpr (has_lanes<C>()) {
+        if (wanted == kGroup) {
+          decode_group<kInto>(block, coder, to);
+          continue;
+        }
+      }
+      decode_staged(block, n, wanted, coder, kInto, to);
+    }
+  }
+
+  template <Into kInto>
+  CGX_HD static void decode_group(const uint8_t* HWY_RESTRICT in, const Coder coder, const Target to) {
     if constexpr (requires { C::kPlainMask; }) {
       if (HWY_LIKELY(bytes_within(in, C::kPlainMask, C::kPlainFirst, C::kPlainLast))) {
-        return decode_lanes<kInto, true>(in, coder, out);
+        return decode_lanes<kInto, true>(in, coder, to);
       }
     }
-    decode_lanes<kInto, false>(in, coder, out);
+    decode_lanes<kInto, false>(in, coder, to);
   }
 
   template <Into kInto, bool kPlain>
-  CGX_HD static void decode_lanes(const uint8_t* HWY_RESTRICT in, const Coder coder,
-                                  float* HWY_RESTRICT out) {
+  CGX_HD static void decode_lanes(const uint8_t* HWY_RESTRICT in, const Coder coder, const Target to) {
+    ask_ahead<kInto>(to);
     HWY_UNROLL(2)
     for (uint32_t i = 0; i < kGroup; i += kLanes) {
       const U32 code = load_codes<C::kCodeBits>(in, i);
       if constexpr (kPlain) {
-        emit<kInto>(C::decode_plain(code, coder), out + i);
+        emit<kInto>(C::decode_plain(code, coder), to, i);
       } else {
-        emit<kInto>(C::decode(code, coder), out + i);
+        emit<kInto>(C::decode(code, coder), to, i);
       }
     }
   }
 
   HWY_NOINLINE static void decode_staged(const uint8_t* in, uint32_t n, uint32_t wanted, const Coder coder,
-                                         Into into, float* out) {
+                                         Into into, const Target& to) {
     alignas(64) Code codes[kGroup];
     if constexpr (C::kCodeBits == 9) {
       unpack_nine_bits(in, n, codes);
@@ -258,7 +288,7 @@ class Elementwise {
     }
     alignas(64) float values[kGroup];
     for (uint32_t i = 0; i < wanted; ++i) values[i] = C::decode(uint32_t{codes[i]}, coder);
-    emit(values, wanted, into, out);
+    emit(values, wanted, into, to);
   }
 };
 

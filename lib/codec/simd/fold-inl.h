@@ -59,16 +59,6 @@ CGX_HD auto fold_lanes(const S& source, size_t at, size_t n) {
 struct HalfExtremes {
   uint16_t low, high;
 };
-struct KeyRange {
-  template <typename U>
-  struct Of {
-    U low, high;
-  };
-  template <typename U>
-  CGX_HD static Of<U> merge(Of<U> a, Of<U> b) {
-    return {smaller(a.low, b.low), larger(a.high, b.high)};
-  }
-};
 
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
@@ -76,17 +66,22 @@ CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) { return {x[0], x
 
 #else
 
-// The smallest and the largest of the halves in these vectors.
-template <typename Low, typename High>
-CGX_HD KeyRange::Of<uint32_t> key_range(Low low, High high) {
-  const U32 lows = U32(hn::BitCast(WordTag(), low));
-  const U32 highs = U32(hn::BitCast(WordTag(), high));
-  const KeyRange::Of<U32> both = {smaller(lows & 0xffffu, lows >> 16), larger(highs & 0xffffu, highs >> 16)};
-  return first_lane<KeyRange::Of<uint32_t> >(merge_lanes<KeyRange>(both));
+// The smallest of the halves in a vector.
+template <class D>
+CGX_HD uint16_t smallest_half(D d, hn::Vec<D> halves) {
+  if constexpr (hn::MaxLanes(d) > 8) {
+    const hn::Half<D> half;
+    return smallest_half(half, hn::Min(hn::UpperHalf(half, halves), hn::LowerHalf(half, halves)));
+  } else {
+    return hn::GetLane(hn::MinOfLanes(d, halves));
+  }
+}
+CGX_HD uint16_t largest_half(hn::Vec<HalfTag> halves) {
+  return static_cast<uint16_t>(~smallest_half(HalfTag(), hn::Not(halves)));
 }
 
 HWY_NOINLINE HalfExtremes half_extremes_by_keys(const uint16_t* x, size_t n) {
-  const hn::Repartition<uint16_t, WordTag> d16;
+  const HalfTag d16;
   const hn::Repartition<int16_t, WordTag> di16;
   auto low = hn::Set(d16, 0xffff);
   auto high = hn::Zero(d16);
@@ -97,30 +92,29 @@ HWY_NOINLINE HalfExtremes half_extremes_by_keys(const uint16_t* x, size_t n) {
     low = hn::Min(low, key);
     high = hn::Max(high, key);
   }
-  const auto range = key_range(low, high);
   const auto half = [](uint32_t key) {
     return static_cast<uint16_t>(key ^ ((key & 0x8000u) != 0 ? 0x8000u : 0xffffu));
   };
-  return {half(range.low), half(range.high)};
+  return {half(smallest_half(d16, low)), half(largest_half(high))};
 }
 
 // Of halves of both signs: MaxMinFold::OfBothSigns says why. REQUIRES: n is a multiple of 2 kLanes, and not
 // 0.
 CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) {
-  const hn::Repartition<uint16_t, WordTag> d16;
+  const HalfTag d16;
   const hn::Repartition<int16_t, WordTag> di16;
   auto low = hn::LoadU(d16, x);
   auto high = hn::BitCast(di16, low);
+  HWY_UNROLL(4)
   for (size_t i = 2 * kLanes; i < n; i += 2 * kLanes) {
     const auto half = hn::LoadU(d16, x + i);
     low = hn::Max(low, half);
     high = hn::Max(high, hn::BitCast(di16, half));
   }
+  const uint16_t smallest = largest_half(low);
   // From signed to unsigned order and back.
-  const auto bias = hn::Set(d16, 0x8000);
-  const auto range = key_range(hn::Not(low), hn::Xor(hn::BitCast(d16, high), bias));
-  const auto smallest = static_cast<uint16_t>(~range.low);
-  const auto largest = static_cast<uint16_t>(range.high ^ 0x8000u);
+  const auto unsigned_order = hn::Xor(hn::BitCast(d16, high), hn::Set(d16, 0x8000));
+  const auto largest = static_cast<uint16_t>(largest_half(unsigned_order) ^ 0x8000u);
   if (HWY_LIKELY((smallest & 0x8000u) != 0 && (largest & 0x8000u) == 0)) return {smallest, largest};
   return half_extremes_by_keys(x, n);
 }

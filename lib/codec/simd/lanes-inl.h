@@ -28,8 +28,11 @@ using F32 = float;
 using U32 = uint32_t;
 
 CGX_HD float load_f16(const uint16_t* x) { return f16_to_f32(*x); }
+CGX_HD float widened_f16(uint16_t h) { return f16_to_f32(h); }
 CGX_HD float load_lanes(const float* x) { return *x; }
 CGX_HD void store_lanes(float x, float* out) { *out = x; }
+CGX_HD void stream_lanes(float x, float* out) { *out = x; }
+CGX_HD bool is_vector_aligned(const float*) { return true; }
 CGX_HD uint32_t load_halves(const uint16_t* x) { return *x; }
 CGX_HD uint32_t load_bytes(const uint8_t* x) { return *x; }
 CGX_HD void store_halves(uint32_t u, uint16_t* out) { *out = static_cast<uint16_t>(u); }
@@ -61,6 +64,7 @@ using Draw = uint32_t;
 using FloatTag = hn::ScalableTag<float>;
 using WordTag = hn::ScalableTag<uint32_t>;
 using IntTag = hn::ScalableTag<int32_t>;
+using HalfTag = hn::Repartition<uint16_t, WordTag>;
 inline constexpr uint32_t kLanes = hn::MaxLanes(WordTag());
 inline constexpr bool kVectors = true;
 
@@ -107,8 +111,17 @@ CGX_HD U32 operator-(U32 a, U32 b) { return U32(hn::Sub(a.v, b.v)); }
 CGX_HD U32 operator&(U32 a, U32 b) { return U32(hn::And(a.v, b.v)); }
 CGX_HD U32 operator|(U32 a, U32 b) { return U32(hn::Or(a.v, b.v)); }
 CGX_HD U32 operator^(U32 a, U32 b) { return U32(hn::Xor(a.v, b.v)); }
-CGX_HD U32 operator>>(U32 a, uint32_t n) { return U32(hn::ShiftRightSame(a.v, static_cast<int>(n))); }
-CGX_HD U32 operator<<(U32 a, uint32_t n) { return U32(hn::ShiftLeftSame(a.v, static_cast<int>(n))); }
+// x86 takes one operation for a distance a lane, and two for a distance that is the same for all but not
+// known to the compiler.
+inline constexpr bool kShiftsLanes = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2;
+CGX_HD U32 operator>>(U32 a, uint32_t n) {
+  if (kShiftsLanes && !__builtin_constant_p(n)) return U32(hn::Shr(a.v, hn::Set(WordTag(), n)));
+  return U32(hn::ShiftRightSame(a.v, static_cast<int>(n)));
+}
+CGX_HD U32 operator<<(U32 a, uint32_t n) {
+  if (kShiftsLanes && !__builtin_constant_p(n)) return U32(hn::Shl(a.v, hn::Set(WordTag(), n)));
+  return U32(hn::ShiftLeftSame(a.v, static_cast<int>(n)));
+}
 CGX_HD Condition operator<(U32 a, U32 b) { return {hn::Lt(a.v, b.v)}; }
 CGX_HD Condition operator>(U32 a, U32 b) { return {hn::Lt(b.v, a.v)}; }
 CGX_HD Condition operator==(U32 a, U32 b) { return {hn::Eq(a.v, b.v)}; }
@@ -162,6 +175,12 @@ HWY_ALIGN inline constexpr uint8_t kDrawOrder24[64] = {
     6,  7,  4,  128, 7,  4,  5,  128, 4,  5,  6,  128, 5,  6,  7,  128,  //
     10, 11, 8,  128, 11, 8,  9,  128, 8,  9,  10, 128, 9,  10, 11, 128,  //
     14, 15, 12, 128, 15, 12, 13, 128, 12, 13, 14, 128, 13, 14, 15, 128};
+// Its bytes 2 and 3 alone, for two blocks of 16 elements.
+HWY_ALIGN inline constexpr uint8_t kFirstHalves[64] = {
+    3,  0, 0, 1, 1, 2,  2,  3,  7,  4,  4,  5,  5,  6,  6,  7,   //
+    11, 8, 8, 9, 9, 10, 10, 11, 15, 12, 12, 13, 13, 14, 14, 15,  //
+    3,  0, 0, 1, 1, 2,  2,  3,  7,  4,  4,  5,  5,  6,  6,  7,   //
+    11, 8, 8, 9, 9, 10, 10, 11, 15, 12, 12, 13, 13, 14, 14, 15};
 CGX_HD U32 shuffled(Draw draw, const uint8_t* order) {
   const hn::Repartition<uint8_t, WordTag> d8;
   return U32(
@@ -196,6 +215,7 @@ CGX_HD F32 load_f16(const uint16_t* x) {
   return F32(F32::Vector{_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)))});
 }
 CGX_HD F32 f16_to_f32(U32 h) { return F32(F32::Vector{_mm512_cvtph_ps(_mm512_cvtepi32_epi16(h.v.raw))}); }
+CGX_HD float widened_f16(uint16_t h) { return _cvtsh_ss(h); }
 CGX_HD U32 f32_to_f16(F32 x) {
   return U32(U32::Vector{_mm512_cvtepu16_epi32(_mm512_cvtps_ph(x.v.raw, _MM_FROUND_TO_NEAREST_INT))});
 }
@@ -206,11 +226,13 @@ CGX_HD F32 load_f16(const uint16_t* x) {
 CGX_HD F32 f16_to_f32(U32 h) {
   return F32(F32::Vector{_mm256_cvtph_ps(hn::TruncateTo(hn::Rebind<uint16_t, WordTag>(), h.v).raw)});
 }
+CGX_HD float widened_f16(uint16_t h) { return _cvtsh_ss(h); }
 CGX_HD U32 f32_to_f16(F32 x) {
   return U32(U32::Vector{_mm256_cvtepu16_epi32(_mm256_cvtps_ph(x.v.raw, _MM_FROUND_TO_NEAREST_INT))});
 }
 #else
 // No instruction for it: an element at a time.
+CGX_HD float widened_f16(uint16_t h) { return cgx::f16_to_f32(h); }
 CGX_HD F32 load_f16(const uint16_t* x) {
   alignas(64) float wide[kLanes];
   for (uint32_t i = 0; i < kLanes; ++i) wide[i] = cgx::f16_to_f32(x[i]);
@@ -234,6 +256,11 @@ CGX_HD U32 f32_to_f16(F32 x) {
 
 CGX_HD F32 load_lanes(const float* x) { return F32(hn::LoadU(FloatTag(), x)); }
 CGX_HD void store_lanes(F32 x, float* out) { hn::StoreU(x.v, FloatTag(), out); }
+// Past the caches. REQUIRES: is_vector_aligned(out).
+CGX_HD void stream_lanes(F32 x, float* out) { hn::Stream(x.v, FloatTag(), out); }
+CGX_HD bool is_vector_aligned(const float* x) {
+  return reinterpret_cast<uintptr_t>(x) % (kLanes * sizeof(float)) == 0;
+}
 CGX_HD U32 load_halves(const uint16_t* x) {
   return U32(hn::PromoteTo(WordTag(), hn::LoadU(hn::Rebind<uint16_t, WordTag>(), x)));
 }
@@ -248,12 +275,12 @@ using ByteTag = hn::Repartition<uint8_t, WordTag>;
 using Bytes = hn::Vec<ByteTag>;
 // Four vectors of words in two of halves, as the instructions give them.
 struct Halves {
-  hn::Vec<hn::Repartition<uint16_t, WordTag> > ab, cd;
+  hn::Vec<HalfTag> ab, cd;
 };
 // REQUIRES: each word is below 2^15.
 CGX_HD Halves to_halves(const U32 (&u)[4]) {
   const hn::Repartition<int16_t, WordTag> d16;
-  const hn::Repartition<uint16_t, WordTag> du16;
+  const HalfTag du16;
   const IntTag di;
   const auto ab = hn::ReorderDemote2To(d16, hn::BitCast(di, u[0].v), hn::BitCast(di, u[1].v));
   const auto cd = hn::ReorderDemote2To(d16, hn::BitCast(di, u[2].v), hn::BitCast(di, u[3].v));
@@ -261,11 +288,13 @@ CGX_HD Halves to_halves(const U32 (&u)[4]) {
 }
 // Their low bytes, those of a b and of c d by turns.
 CGX_HD Bytes low_bytes(Halves halves) {
-  const hn::Repartition<uint16_t, WordTag> du16;
+  const HalfTag du16;
   const auto low = hn::And(halves.ab, hn::Set(du16, 0xff));
   return hn::BitCast(ByteTag(), hn::Or(low, hn::ShiftLeft<8>(halves.cd)));
 }
-// The bytes of low_bytes() in the order of the words.
+// Bytes of elements in order, of 4 / kRun vectors' bytes by turns: first at even places, of half of the
+// vectors. A block of a vector has kRun words of bytes.
+template <uint32_t kRun>
 CGX_HD Bytes in_order(Bytes bytes) {
   const ByteTag d8;
   HWY_ALIGN static constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
@@ -273,15 +302,17 @@ CGX_HD Bytes in_order(Bytes bytes) {
   if constexpr (kLanes == 4) {
     return hn::BitCast(d8, blocks);
   } else {
-    // Word k of block b belongs to vector k's elements 4b to 4b + 3.
+    constexpr uint32_t kWords = kLanes / 4 * kRun;  // of a vector
     HWY_ALIGN uint32_t order[kLanes];
-    for (uint32_t i = 0; i < kLanes; ++i) order[i] = i % (kLanes / 4) * 4 + i / (kLanes / 4);
+    for (uint32_t i = 0; i < kLanes; ++i) {
+      order[i] = i % kWords / kRun * 4 + i / kWords * kRun + i % kRun;
+    }
     const auto indices = hn::IndicesFromVec(WordTag(), hn::Load(WordTag(), order));
     return hn::BitCast(d8, hn::TableLookupLanes(blocks, indices));
   }
 }
 
-CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(in_order(bytes), ByteTag(), out); }
+CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(in_order<1>(bytes), ByteTag(), out); }
 CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { store_bytes(low_bytes(to_halves(u)), out); }
 
 // Whether `mask` is set in each of four vectors' words, as bits in order.
@@ -321,7 +352,7 @@ CGX_HD bool bytes_within(Bytes bytes, uint8_t first, uint8_t last) {
 }
 // The low bytes less `offset`, and the top bit of each is what bit 8 of its half is.
 CGX_HD Bytes with_signs(Bytes bytes, uint8_t offset, Halves halves) {
-  const hn::Repartition<uint16_t, WordTag> du16;
+  const HalfTag du16;
   const ByteTag d;
   const auto of_ab = hn::And(hn::ShiftRight<1>(halves.ab), hn::Set(du16, 0x80));
   const auto of_cd = hn::And(hn::ShiftLeft<7>(halves.cd), hn::Set(du16, 0x8000));

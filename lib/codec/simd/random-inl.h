@@ -60,6 +60,21 @@ class GroupRandom {
 #endif
   }
 
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  // The first 16 bits of the draws of elements [i, i + 2 kLanes). REQUIRES: i is a multiple of 2 kLanes.
+  CGX_HD auto halves_at(uint32_t i) const {
+    const hn::Repartition<uint8_t, WordTag> d8;
+    const HalfTag d16;
+    const uint32_t* first = words_ + i / 16 * 4;
+    auto words = hn::LoadDup128(WordTag(), first);
+    if constexpr (kLanes == 16) {  // 32 elements, of two blocks
+      words = hn::IfThenElse(hn::FirstN(WordTag(), 8), words, hn::LoadDup128(WordTag(), first + 4));
+    }
+    const auto order = hn::Load(d8, kFirstHalves + i % 16 * 2);
+    return hn::BitCast(d16, hn::TableLookupBytes(hn::BitCast(d8, words), order));
+  }
+#endif
+
   // All 256.
   HWY_NOINLINE void draws(uint32_t* HWY_RESTRICT out) const {
     for (uint32_t i = 0; i < kGroup; i += kLanes) {

@@ -171,7 +171,7 @@ SigpipeGuard::~SigpipeGuard() {
 
 std::string gloo_reason(const char* what) {
   const std::string_view text = what;
-  const size_t end = text.starts_with("[") ? text.find("] ") : std::string_view::npos;
+  const size_t end = text.starts_with('[') ? text.find("] ") : std::string_view::npos;
   return std::string(end == std::string_view::npos ? text : text.substr(end + 2));
 }
 
