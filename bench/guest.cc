@@ -69,7 +69,9 @@ void GuestLink::start(const std::vector<std::string>& words) {
   if (process_ > 0) return;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
-  dup2(open("/dev/null", O_RDWR | O_CLOEXEC), STDIN_FILENO);
+  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (nothing < 0) _exit(127);
+  dup2(nothing, STDIN_FILENO);
   dup2(STDERR_FILENO, STDOUT_FILENO);
   execvp(argv[0], argv.data());
   _exit(127);

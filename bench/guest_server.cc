@@ -13,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <memory>
 
 #include "barrier.h"
 #include "guest.h"
@@ -56,6 +57,7 @@ class GuestServer {
   }
 
   json call(size_t buffer) {
+    if (memory_ == nullptr) throw BenchError("a call before its data");
     const char* in = memory_ + buffer * stride_;
     char* out = memory_ + (buffers_ + buffer) * stride_;
     const uint64_t element = dtype_bytes(options_.dtype);
@@ -86,12 +88,20 @@ int connect_to(const std::string& path) {
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof(address.sun_path) - 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  for (int attempt = 0; attempt < 6000; ++attempt) {  // a minute: its rank may be slower to start
+  for (int attempt = 0; fd >= 0 && attempt < 6000; ++attempt) {  // a minute: its rank may be slower to start
     if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
     if (errno != ENOENT && errno != ECONNREFUSED) break;
     usleep(10000);
   }
   throw BenchError(fmt::format("connecting to {}: {}", path, std::strerror(errno)));
+}
+
+using Stream = std::unique_ptr<FILE, int (*)(FILE*)>;
+
+Stream open_stream(int fd, const char* mode) {
+  FILE* stream = fd < 0 ? nullptr : fdopen(fd, mode);
+  if (stream == nullptr) throw BenchError(fmt::format("a guest's stream: {}", std::strerror(errno)));
+  return {stream, std::fclose};
 }
 
 void say(FILE* stream, const json& line) {
@@ -113,13 +123,13 @@ int run_guest(const Options& options) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // of mpirun or its daemon
   std::signal(SIGPIPE, SIG_IGN);
   const int fd = connect_to(guest_path(options.meeting_directory, options.guest_of, options.rank));
-  FILE *requests = fdopen(fd, "r"), *answers = fdopen(dup(fd), "w");
+  const Stream requests = open_stream(fd, "r"), answers = open_stream(dup(fd), "w");
   try {
     GuestServer server(options, entries(options)[static_cast<size_t>(options.guest_of)]);
-    serve(server, requests, answers);
+    serve(server, requests.get(), answers.get());
     return 0;
   } catch (const std::exception& error) {
-    say(answers, {{"error", error.what()}});
+    say(answers.get(), {{"error", error.what()}});
     return 1;
   }
 }

@@ -1,12 +1,14 @@
-"""Floors that ask for less than a memcpy takes, computed from figures of the same run."""
+"""What floors ask for beside what moving the bytes alone takes, from figures of the same run."""
 
-from .plan import FOUR_BITS
+from .plan import DENSE, FOUR_BITS
 from .words import time_text
+
+FEEDBACK = 0.35  # the most of encode's time that error feedback may add
 
 
 def limits(figures):
     """Sentences; only those that hold here."""
-    return [text for text in (shared_memory(figures),) if text]
+    return [text for text in (shared_memory(figures), feedback(figures)) if text]
 
 
 def shared_memory(figures):
@@ -21,4 +23,20 @@ def shared_memory(figures):
         f"64 MiB in shared memory: a sixth of Gloo's time is {time_text(wanted)}. Every rank has to read its tensor and "
         f"write the result, which is what a memcpy of it moves: {time_text(copy)} by all ranks at once. "
         f"Measured: {time_text(rows[FOUR_BITS]['time_us'])}."
+    )
+
+
+def feedback(figures):
+    """Error feedback's least traffic, for the codecs whose cost is above the floor."""
+    rows = figures.codecs("cold")
+    found = []
+    for name in DENSE:
+        cost, least = (rows.get(name, {}).get(field) for field in ("feedback_cost", "feedback_least"))
+        if cost is not None and least is not None and cost > FEEDBACK:
+            found.append(f"`{name}` {least:.0%} (measured: {cost:.0%})")
+    if not found:
+        return None
+    return (
+        "Error feedback from memory: adding the tensor to a residual in place, and nothing else, takes so much more time "
+        f"than encoding without feedback: {', '.join(found)}. The floor is {FEEDBACK:.0%}."
     )

@@ -5,7 +5,7 @@ import statistics
 from .figures import break_even, bytes_text, control_outside
 from .limits import limits
 from .plan import FOUR_BITS, MODELS, TOPK
-from .table import table
+from .table import POLICY, table
 from .training import training
 from .words import NAMES, markdown, name_of, number, rate_mbps, time_text
 
@@ -129,8 +129,27 @@ class Page:
         bounds = limits(self.figures)
         if bounds:
             self.say(
-                "Less than a memcpy takes is asked here, by figures of the same run:", "", *(f"- {text}" for text in bounds), ""
+                "What moving the bytes alone takes here, by figures of the same run:", "", *(f"- {text}" for text in bounds), ""
             )
+
+        self.policy()
+
+    def policy(self):
+        """The worst of many rows says little where equal contenders differ: how many are how far behind."""
+        rows, controls = self.figures.auto_against_best(), self.figures.controls()
+        if not rows or not controls:
+            return
+        behind = [row for row in rows if row.median < POLICY]
+        surely = [row for row in behind if row.high < POLICY]
+        where = "; ".join(f"{row.where}: {row}" for row in surely)
+        self.say(
+            f"Automatic policy against the fixed choice that turned out the best in the same rounds, {len(rows)} rows: "
+            f"{statistics.median(row.median for row in rows):.2f}x in the middle, below {POLICY}x in {len(behind)}, and in "
+            f"{len(surely)} of these with the upper quartile too{f' ({where})' if where else ''}. Equal contenders differ as "
+            f"well: the second Gloo is below {POLICY}x of the first in {sum(c.median < POLICY for c in controls)} rows of "
+            f"{len(controls)}.",
+            "",
+        )
 
     def picture(self, name, title):
         if f"{name}.png" in self.pictures:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 FOUR_BITS = "maxmin:bits=4"
 TOPK = "topk:ratio=0.01"
+DENSE = ("natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4")
 AUTO = "auto"
 # What "auto" may choose from within its default error, and so has to be no slower than.
 FIXED = ["none", "cast:bf16", "maxmin:bits=8", FOUR_BITS]
@@ -140,7 +141,7 @@ class Plan:
         return [Step("training", words, 2, "1gbit", "bench/netbench_parts/train.py")]
 
     def codec_steps(self):
-        main = ["natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4", TOPK]
+        main = [*DENSE, TOPK]
         rounds = ["--rounds", str(self.rounds)]
         steps = [Step("floors", ["codec", "--floors", *rounds])]
         if self.quick:
