@@ -2,6 +2,7 @@
 // vectors, groups and buckets, every input type, every kind of feedback, and the values that are not
 // plain. What the scalar path gives is compared with the definitions in conformance_test.cc.
 #include <limits>
+#include <random>
 
 #include "base/half.h"
 #include "inputs.h"
@@ -170,6 +171,8 @@ std::vector<std::string> specs() {
         if (parse_spec(text).ok()) specs.push_back(text);
       }
     }
+    const std::string few = fmt::format("{}:bits=7,levels=20", row.name);
+    if (parse_spec(few).ok()) specs.push_back(few);
   }
   return specs;
 }
@@ -233,6 +236,27 @@ TEST_P(CpuPaths, RoundEveryHalfTheSame) {
         append(block, std::vector<uint64_t>{counts.elements, counts.saturated, counts.non_finite});
         if (path == cpu_paths().front()) expected = block;
         ASSERT_EQ(block, expected) << path << ": " << dtype_name(dtype) << ", operation " << operation;
+      }
+    }
+  }
+}
+
+// Blocks that no encoder made: any bytes that are taken decode to the same bits.
+TEST_P(CpuPaths, DecodeAnyBytesTheSame) {
+  const CodecSpec spec = spec_of(GetParam());
+  std::mt19937 random(7);
+  for (const size_t count : {600, 1025}) {
+    std::vector<uint8_t> block(encoded_bytes(spec, DType::kF32, count));
+    for (int trial = 0; trial < 8; ++trial) {
+      for (uint8_t& byte : block) byte = static_cast<uint8_t>(random());
+      std::vector<uint32_t> expected;
+      for (const std::string_view path : cpu_paths()) {
+        ASSERT_TRUE(force_cpu_path(path).ok());
+        std::vector<float> values(count);
+        const bool taken = decode(spec, DType::kF32, block.data(), count, Into::kAssign, values.data()).ok();
+        const auto bits = taken ? bits_of(values) : std::vector<uint32_t>();
+        if (path == cpu_paths().front()) expected = bits;
+        ASSERT_EQ(bits, expected) << path << ": " << count << ", trial " << trial;
       }
     }
   }

@@ -80,6 +80,24 @@ CGX_HD auto natdither_decode_plain(U code, const NatDitherDecoder& d) {
   return bits_float(float_bits(fmul(d.norm, bits_float(factor))) | sign);
 }
 
+// The same in two steps, of which the first is for bytes, of which vectors hold four times as many: the sign
+// and the factor's exponent, which is at most 127. REQUIRES: natdither_has_factors(d).
+template <typename B>
+CGX_HD B natdither_factor(B code, const NatDitherDecoder& d) {
+  const B level = code & ((1u << d.sign_shift) - 1);
+  const B exponent = select(level == 0u, B(0u), level + d.offset);
+  return select(code == level, exponent, exponent | 0x80u);
+}
+// A factor's byte extended by its sign, which is then above the exponent as well.
+template <typename U>
+CGX_HD auto natdither_times(U factor, const NatDitherDecoder& d) {
+  return fmul(d.norm, bits_float((factor << 23) & 0xbfffffffu));
+}
+// True where no code is above the highest level.
+CGX_HD bool natdither_has_factors(const NatDitherDecoder& d) {
+  return (1u << d.sign_shift) - 1 + d.offset <= 127;
+}
+
 struct NatDither {
   static constexpr CodecKind kKind = CodecKind::kNatDither;
   static constexpr const char* kName = "natdither";
@@ -141,6 +159,15 @@ struct NatDither {
   template <typename U>
   CGX_HD static auto decode_plain(U code, const Decoder& d) {
     return natdither_decode_plain(code, d);
+  }
+  CGX_HD static bool has_factors(const Decoder& d) { return natdither_has_factors(d); }
+  template <typename B>
+  CGX_HD static B factor(B code, const Decoder& d) {
+    return natdither_factor(code, d);
+  }
+  template <typename U>
+  CGX_HD static auto times(U factor, const Decoder& d) {
+    return natdither_times(factor, d);
   }
 };
 

@@ -129,7 +129,7 @@ class BucketedEncoder {
       if (fit_a_table(layout_.bits)) {
         return encode_vectors<kRandom>(bucket.coder, span, LookedUpValues<C>(decoder), codes);
       }
-      return encode_vectors<kRandom>(bucket.coder, span, ComputedValues<C>{decoder}, codes);
+      return encode_vectors<kRandom>(bucket.coder, span, ComputedValues<C>(decoder), codes);
     } else {
       encode_vectors<kRandom>(bucket.coder, span, nullptr, codes);
     }

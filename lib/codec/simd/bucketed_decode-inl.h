@@ -33,14 +33,37 @@ constexpr bool has_lanes() {
   }
 }
 
-// The values of a plain bucket's codes as vectors: computed, or looked up where all fit in one.
+// Codes that lie in bytes become words as they are.
+struct CodeBytes {
+  static constexpr uint32_t kStep = 2 * kLanes;
+  CGX_HD static const uint8_t* prepared(const uint8_t* codes, uint32_t, uint8_t*) { return codes; }
+  CGX_HD static U32 load(const uint8_t* codes) { return load_bytes(codes); }
+};
+
+// The values of a plain bucket's codes as vectors: computed, computed in part while they are still bytes, or
+// looked up where all fit in one.
 template <typename C>
-struct ComputedValues {
+struct ComputedValues : CodeBytes {
+  explicit ComputedValues(const typename C::Decoder& d) : decoder(d) {}
   typename C::Decoder decoder;
   CGX_HD F32 operator()(U32 code) const { return C::decode_plain(code, decoder); }
 };
 template <typename C>
-struct LookedUpValues {
+struct FactorValues {
+  static constexpr uint32_t kStep = kByteLanes;
+  typename C::Decoder decoder;
+  // REQUIRES: n is a multiple of kStep.
+  CGX_HD const uint8_t* prepared(const uint8_t* codes, uint32_t n, uint8_t* buffer) const {
+    for (uint32_t j = 0; j < n; j += kByteLanes) {
+      store_byte_lanes(C::factor(load_byte_lanes(codes + j), decoder), buffer + j);
+    }
+    return buffer;
+  }
+  CGX_HD static U32 load(const uint8_t* factors) { return load_signed_bytes(factors); }
+  CGX_HD F32 operator()(U32 factor) const { return C::times(factor, decoder); }
+};
+template <typename C>
+struct LookedUpValues : CodeBytes {
   explicit LookedUpValues(const typename C::Decoder& decoder)
       : table(C::decode_plain(lane_numbers(), decoder)) {}
   F32 table;
@@ -111,7 +134,12 @@ class BucketedDecoder {
         if (fit_a_table(layout_.bits)) {
           return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), to);
         }
-        return decode_plain<kInto>(part, begin, end, decoder, ComputedValues<C>{decoder}, to);
+        if constexpr (requires { C::has_factors(decoder); }) {
+          if (layout_.bits > 4 && C::has_factors(decoder)) {
+            return decode_groups<kInto>(part, begin, end, decoder, FactorValues<C>{decoder}, to);
+          }
+        }
+        return decode_plain<kInto>(part, begin, end, decoder, ComputedValues<C>(decoder), to);
       }
     }
     for (size_t i = begin; i < end; i += kGroup) {
@@ -175,12 +203,13 @@ class BucketedDecoder {
       alignas(64) uint8_t buffer[kGroup];
       const uint8_t* codes = codes_at(part, i, buffer);
       const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
-      uint32_t j = 0;
-      for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
-        emit<kInto>(values(load_bytes(codes + j)), to, j);
-        emit<kInto>(values(load_bytes(codes + j + kLanes)), to, j + kLanes);
+      const uint32_t whole = n - n % Values::kStep;
+      const uint8_t* words = values.prepared(codes, whole, buffer);
+      for (uint32_t j = 0; j < whole; j += 2 * kLanes) {
+        emit<kInto>(values(values.load(words + j)), to, j);
+        emit<kInto>(values(values.load(words + j + kLanes)), to, j + kLanes);
       }
-      if (j != n) decode_staged(decoder, true, codes + j, n - j, kInto, to.from(j));
+      if (whole != n) decode_staged(decoder, true, codes + whole, n - whole, kInto, to.from(whole));
     }
   }
 

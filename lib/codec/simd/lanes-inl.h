@@ -56,6 +56,11 @@ CGX_HD bool bytes_within(Bytes, uint8_t, uint8_t) { return false; }
 CGX_HD Bytes with_signs(Bytes bytes, uint8_t, Halves) { return bytes; }
 CGX_HD uint32_t lane_numbers() { return 0; }
 CGX_HD float look_up(float table, uint32_t) { return table; }
+using U8 = uint32_t;
+inline constexpr uint32_t kByteLanes = 1;
+CGX_HD U8 load_byte_lanes(const uint8_t* x) { return *x; }
+CGX_HD void store_byte_lanes(U8 b, uint8_t* out) { *out = static_cast<uint8_t>(b); }
+CGX_HD uint32_t load_signed_bytes(const uint8_t* x) { return static_cast<uint32_t>(static_cast<int8_t>(*x)); }
 
 using Draw = uint32_t;
 
@@ -368,6 +373,30 @@ CGX_HD bool bytes_within(const uint8_t* group, uint8_t mask, uint8_t first, uint
   }
   const auto limit = hn::Set(d, static_cast<uint8_t>(last - first));
   return hn::AllTrue(d, hn::Eq(hn::Max(farthest, limit), limit));
+}
+
+// Bytes with the operators of words, as many as a vector holds.
+struct U8 {
+  Bytes v;
+  CGX_HD U8(uint32_t u) : v(hn::Set(ByteTag(), static_cast<uint8_t>(u))) {}
+  CGX_HD explicit U8(Bytes vector) : v(vector) {}
+};
+struct ByteCondition {
+  hn::Mask<ByteTag> m;
+};
+inline constexpr uint32_t kByteLanes = 4 * kLanes;
+CGX_HD U8 operator+(U8 a, U8 b) { return U8(hn::Add(a.v, b.v)); }
+CGX_HD U8 operator&(U8 a, U8 b) { return U8(hn::And(a.v, b.v)); }
+CGX_HD U8 operator|(U8 a, U8 b) { return U8(hn::Or(a.v, b.v)); }
+CGX_HD ByteCondition operator==(U8 a, U8 b) { return {hn::Eq(a.v, b.v)}; }
+CGX_HD U8 select(ByteCondition c, U8 yes, U8 no) { return U8(hn::IfThenElse(c.m, yes.v, no.v)); }
+CGX_HD U8 load_byte_lanes(const uint8_t* x) { return U8(hn::LoadU(ByteTag(), x)); }
+CGX_HD void store_byte_lanes(U8 b, uint8_t* out) { hn::StoreU(b.v, ByteTag(), out); }
+// Extended by their signs to words.
+CGX_HD U32 load_signed_bytes(const uint8_t* x) {
+  const hn::Rebind<int8_t, WordTag> d8;
+  return U32(
+      hn::BitCast(WordTag(), hn::PromoteTo(IntTag(), hn::LoadU(d8, reinterpret_cast<const int8_t*>(x)))));
 }
 
 // 0, 1, 2, ...

@@ -108,6 +108,22 @@ CGX_HD void scatter_fields(D d, hn::Vec<D> plane, uint8_t* codes) {
   if constexpr ((k + 1) * kWidth != 8) scatter_fields<kWidth, kLow, k + 1>(d, plane, codes);
 }
 
+// The same of a plane of single bits, where a vector holds two such planes: two fields at once.
+constexpr uint32_t kBitPlane = plane_bytes(kGroup, 1);
+using BitPlanes = hn::CappedTag<uint8_t, 2 * kBitPlane>;
+constexpr bool kHoldsBitPlanes = hn::MaxLanes(BitPlanes()) == 2 * kBitPlane;
+template <uint32_t kLow, uint32_t k = 0>
+CGX_HD void scatter_bits(const uint8_t* HWY_RESTRICT plane, uint8_t* HWY_RESTRICT codes) {
+  const BitPlanes d;
+  const auto once = hn::LoadU(hn::Half<BitPlanes>(), plane);
+  const auto fields = hn::ConcatLowerLower(d, hn::Set(d, uint8_t{2u << k}), hn::Set(d, uint8_t{1u << k}));
+  const auto is_set = hn::TestBit(hn::Combine(d, once, once), fields);
+  const auto bit = hn::IfThenElseZero(is_set, hn::Set(d, uint8_t{1u << kLow}));
+  uint8_t* at = codes + k * kBitPlane;
+  hn::Store(kLow == 0 ? bit : hn::Or(bit, hn::Load(d, at)), d, at);
+  if constexpr (k + 2 != 8) scatter_bits<kLow, k + 2>(plane, codes);
+}
+
 // All planes of a whole group from the widest down. `codes` is aligned to 64 bytes.
 template <uint32_t kBits, uint32_t kWidth = 8, uint32_t kLow = 0>
 CGX_HD void pack_planes(const uint8_t* HWY_RESTRICT codes, uint8_t* HWY_RESTRICT out) {
@@ -125,7 +141,9 @@ CGX_HD void pack_planes(const uint8_t* HWY_RESTRICT codes, uint8_t* HWY_RESTRICT
 
 template <uint32_t kBits, uint32_t kWidth = 8, uint32_t kLow = 0>
 CGX_HD void unpack_planes(const uint8_t* HWY_RESTRICT in, uint8_t* HWY_RESTRICT codes) {
-  if constexpr ((kBits & kWidth) != 0) {
+  if constexpr ((kBits & kWidth) != 0 && kWidth == 1 && kHoldsBitPlanes) {
+    scatter_bits<kLow>(in, codes);
+  } else if constexpr ((kBits & kWidth) != 0) {
     constexpr uint32_t kBytes = plane_bytes(kGroup, kWidth);
     const hn::CappedTag<uint8_t, kBytes> d;
     for (uint32_t j = 0; j < kBytes; j += static_cast<uint32_t>(hn::Lanes(d))) {
