@@ -1,11 +1,13 @@
 """cgx-bench with ranks that others start, baselines in processes of their own, every format, the comparison of two runs,
 and that equal runs give equal results. argv: cgx-bench, "gloo" and "mpi" if it has them."""
 
+import contextlib
 import copy
 import csv
 import io
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -21,9 +23,11 @@ SMALL = ["-b", "64K", *QUICK, "--codec", "maxmin:bits=4"]
 
 
 def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    """Below those that the kernel gives to clients: one of them could take it before the rank that serves does."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.SystemRandom().randrange(10000, 30000)))
+            return probe.getsockname()[1]
 
 
 def launched(ranks, variables, *words):

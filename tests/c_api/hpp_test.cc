@@ -13,6 +13,8 @@
 #include <mutex>
 #include <thread>
 
+#include "ports.h"
+
 namespace {
 
 struct Shared {
@@ -225,14 +227,13 @@ TEST(Environment, OurOwnVariablesAndADirectory) {
 }
 
 TEST(Environment, TorchrunsAndMpisVariablesAndRankZerosAddress) {
-  const int port = 20000 + ::getpid() % 20000;
-  expect_pair_meets({{"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", std::to_string(port)}, {"CGX_JOB", job()}},
-                    "RANK", "WORLD_SIZE");
-  expect_pair_meets({{"CGX_STORE", "tcp:127.0.0.1:" + std::to_string(port + 2)}, {"CGX_JOB", job()}},
-                    "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE");
-  expect_pair_meets(
-      {{"MASTER_ADDR", "127.0.0.1"}, {"CGX_PORT", std::to_string(port + 4)}, {"CGX_JOB", job()}},
-      "SLURM_PROCID", "SLURM_NTASKS");
+  const auto port = [] { return std::to_string(cgx::test::free_port()); };
+  expect_pair_meets({{"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", port()}, {"CGX_JOB", job()}}, "RANK",
+                    "WORLD_SIZE");
+  expect_pair_meets({{"CGX_STORE", "tcp:127.0.0.1:" + port()}, {"CGX_JOB", job()}}, "OMPI_COMM_WORLD_RANK",
+                    "OMPI_COMM_WORLD_SIZE");
+  expect_pair_meets({{"MASTER_ADDR", "127.0.0.1"}, {"CGX_PORT", port()}, {"CGX_JOB", job()}}, "SLURM_PROCID",
+                    "SLURM_NTASKS");
 }
 
 }  // namespace

@@ -1,8 +1,5 @@
 // Going on with the survivors: ranks die in every place that matters, and those that are left agree on who
 // they are, sum right, and keep their residuals.
-#include <arpa/inet.h>
-#include <sys/socket.h>
-
 #include <atomic>
 #include <bit>
 #include <climits>
@@ -11,11 +8,13 @@
 #include "cgx/cgx.h"
 #include "comm/agreement.h"
 #include "comm/processes.h"
+#include "ports.h"
 
 namespace cgx {
 namespace {
 
 using test::await_steps;
+using test::free_port;
 using test::in_place;
 using test::noise;
 using test::Processes;
@@ -26,18 +25,6 @@ using test::whole;
 constexpr int64_t kTimeoutMs = 20000;  // a busy machine; nothing here waits for it
 constexpr int kStepsAfter = 3;
 constexpr int kThrough = 1000;  // more than the steps of any test
-
-uint16_t free_port() {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t bytes = sizeof address;
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), bytes), 0);
-  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes), 0);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
 
 struct Job {
   std::string transport;
