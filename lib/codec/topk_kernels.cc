@@ -27,7 +27,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Floats = hn::ScalableTag<float>;
 using Keys = hn::RebindToSigned<Floats>;  // keys are below 2^31: signed comparisons are cheaper
 
-constexpr size_t kAhead = 1024;  // elements prefetched ahead
+constexpr size_t kAhead = 640;  // elements prefetched ahead
 
 constexpr size_t kBlock = 64;  // elements, a bit each
 
@@ -130,18 +130,12 @@ class Halves {
   HWY_ATTR HWY_INLINE bool reaches(size_t i) const { return (x_[i] & 0x7fffu) >= bound_; }
 
  private:
-  // The smallest magnitude whose widened key is not below `bound`. Inf's is one of them.
+  // The smallest magnitude whose widened key is not below `bound`: the nearest, or the one above it. Inf's is
+  // one of them.
   static uint32_t half_bound(uint32_t bound) {
-    uint32_t low = 0, high = kType == DType::kF16 ? 0x7c00u : 0x7f80u;
-    while (low < high) {
-      const uint32_t middle = (low + high) / 2;
-      if (float_bits(widened<kType>(middle)) >= bound) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return low;
+    if constexpr (kType == DType::kBF16) return (bound + 0xffffu) >> 16;
+    const uint32_t nearest = f32_to_f16(bits_float(bound));
+    return nearest + (float_bits(widened<kType>(nearest)) < bound ? 1 : 0);
   }
 
   const uint16_t* x_;

@@ -201,7 +201,7 @@ struct Bracket {
 // The bound is the sample's r-th largest key: r lies four standard deviations above the k-th's
 // expected rank in the sample, so that fewer than k candidates are rare (and cost time, not truth).
 Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scratch) {
-  constexpr size_t kMaxSample = 16384;
+  constexpr size_t kMaxSample = 8192;
   const size_t count = input.count();
   const size_t size = std::min(count / 32, kMaxSample);
   const double expected = static_cast<double>(k) / static_cast<double>(count) * static_cast<double>(size);

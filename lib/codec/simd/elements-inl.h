@@ -27,7 +27,7 @@ enum class Feedback {
 };
 
 // How many elements before they are read memory is asked for them: less is late where memory is slow.
-inline constexpr size_t kAhead = 1536;
+inline constexpr size_t kAhead = 768;
 inline constexpr size_t kOutputAhead = 512;
 inline constexpr uint32_t kFloatsOfALine = 16;
 
