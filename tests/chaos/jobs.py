@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 
@@ -21,6 +22,31 @@ class Problem(Exception):
 
 def now_us():
     return time.monotonic_ns() // 1000
+
+
+class Stalls:
+    """When the whole machine stood still, as a shared one does now and then: what a thread overslept."""
+
+    STEP_S, WORTH_US = 0.01, 50_000
+
+    def __init__(self):
+        self.gaps = []
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        before = now_us()
+        while True:
+            time.sleep(self.STEP_S)
+            now = now_us()
+            if now - before > self.WORTH_US:
+                self.gaps.append((before, now))
+            before = now
+
+    def ms_between(self, begin_us, end_us):
+        return sum(max(0, min(end_us, last) - max(begin_us, first)) for first, last in self.gaps) / 1000
+
+
+STALLS = Stalls()
 
 
 def free_port():
@@ -218,6 +244,6 @@ def check_error(p, fault_us, bound_ms, statuses=("CGX_PEER_FAILED", "CGX_TIMEOUT
     if line["at"] == "refused":  # its time runs from its own start
         fault_us = max(fault_us, p.first("begun")["t"])
     took_ms = (line["t"] - fault_us) / 1000
-    if took_ms > bound_ms:
+    if took_ms > bound_ms + STALLS.ms_between(fault_us, line["t"]):
         raise Problem(f"{p.name}: the error came after {took_ms:.0f} ms, {bound_ms} at most: {line['message']}")
     return took_ms
