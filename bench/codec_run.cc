@@ -93,7 +93,7 @@ cgx_status CodecRun::encode_feedback(size_t b, uint32_t operation) {
 
 // What encoding with error feedback has to read and write beside the block, and nothing else of it.
 void CodecRun::add_to_residual(size_t b) {
-  constexpr uint64_t kLine = 16, kAhead = 1536;
+  constexpr uint64_t kLine = 16, kAhead = 768;
   const float* x = static_cast<const float*>(tensors_.inputs[b].data());
   float* residual = static_cast<float*>(tensors_.residuals[b].data());
   for (uint64_t i = 0; i < tensors_.count; i += kLine) {

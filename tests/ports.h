@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <random>
+#include <stdexcept>
 
 namespace cgx::test {
 
@@ -23,7 +25,7 @@ inline sockaddr_in loopback(uint16_t port) {
 inline uint16_t free_port() {
   std::random_device random;
   std::uniform_int_distribution<uint16_t> ports(10000, 30000);
-  for (;;) {
+  for (int trial = 0; trial < 100; ++trial) {
     const uint16_t port = ports(random);
     const sockaddr_in address = loopback(port);
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -31,6 +33,7 @@ inline uint16_t free_port() {
     ::close(fd);
     if (is_free) return port;
   }
+  throw std::runtime_error("no port of 127.0.0.1 can be bound");
 }
 
 }  // namespace cgx::test

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -25,25 +26,26 @@ def now_us():
 
 
 class Stalls:
-    """When the whole machine stood still, as a shared one does now and then: what a thread overslept."""
+    """A shared machine stands still now and then: what a thread that only sleeps overslept."""
 
-    STEP_S, WORTH_US = 0.01, 50_000
+    STEP_S, WORTH_US, MOST_MS = 0.01, 50_000, 1000
 
     def __init__(self):
-        self.gaps = []
+        self.gaps, self.before = [], now_us()
         threading.Thread(target=self.watch, daemon=True).start()
 
     def watch(self):
-        before = now_us()
         while True:
             time.sleep(self.STEP_S)
             now = now_us()
-            if now - before > self.WORTH_US:
-                self.gaps.append((before, now))
-            before = now
+            if now - self.before > self.WORTH_US:
+                self.gaps.append((self.before, now))
+            self.before = now
 
     def ms_between(self, begin_us, end_us):
-        return sum(max(0, min(end_us, last) - max(begin_us, first)) for first, last in self.gaps) / 1000
+        open_gap = [(self.before, now_us())] if now_us() - self.before > self.WORTH_US else []
+        overslept_us = sum(max(0, min(end_us, last) - max(begin_us, first)) for first, last in self.gaps + open_gap)
+        return min(overslept_us / 1000, self.MOST_MS)
 
 
 STALLS = Stalls()
@@ -51,10 +53,11 @@ STALLS = Stalls()
 
 def free_port():
     """Below those that the kernel gives to clients: one of them could take it before the rank that serves does."""
-    while True:
+    for _ in range(100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", random.SystemRandom().randrange(10000, 30000)))
             return probe.getsockname()[1]
+    raise OSError("no port of 127.0.0.1 can be bound")
 
 
 def die_with_parent():
@@ -244,6 +247,9 @@ def check_error(p, fault_us, bound_ms, statuses=("CGX_PEER_FAILED", "CGX_TIMEOUT
     if line["at"] == "refused":  # its time runs from its own start
         fault_us = max(fault_us, p.first("begun")["t"])
     took_ms = (line["t"] - fault_us) / 1000
-    if took_ms > bound_ms + STALLS.ms_between(fault_us, line["t"]):
+    stalled_ms = STALLS.ms_between(fault_us, line["t"])
+    if took_ms > bound_ms and took_ms <= bound_ms + stalled_ms:
+        print(f"{p.name}: {took_ms:.0f} ms, {bound_ms} at most, of which the machine stood still for {stalled_ms:.0f}", file=sys.stderr)
+    elif took_ms > bound_ms:
         raise Problem(f"{p.name}: the error came after {took_ms:.0f} ms, {bound_ms} at most: {line['message']}")
     return took_ms

@@ -166,7 +166,7 @@ std::vector<std::string> specs() {
   for (const CodecRow& row : codec_rows()) {
     if (row.layout_bytes != nullptr) continue;
     for (int bits = 1; bits <= 8; ++bits) {
-      for (const int bucket : {64, 256, 512}) {
+      for (const int bucket : {32, 64, 256, 512}) {
         const std::string text = fmt::format("{}:bits={},bucket={}", row.name, bits, bucket);
         if (parse_spec(text).ok()) specs.push_back(text);
       }

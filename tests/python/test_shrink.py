@@ -16,10 +16,11 @@ import cgx
 
 def _free_port() -> int:
     """Below those that the kernel gives to clients: one of them could take it before the rank that serves does."""
-    while True:
+    for _ in range(100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", random.SystemRandom().randrange(10000, 30000)))
             return probe.getsockname()[1]
+    raise OSError("no port of 127.0.0.1 can be bound")
 
 
 def _survive(rank: int, store: str) -> bool:

@@ -136,13 +136,14 @@ int64_t until_death_is_noticed(int size, int victim, const std::function<void()>
 }
 
 // And soon. They look every 10 ms and the promise is 100 ms; a busy machine may keep a rank off its core for
-// longer, but not in every trial.
+// longer now and then: if it did, four more trials decide.
 void expect_death_is_noticed(int size, int victim, const std::function<void()>& before) {
-  int64_t fastest_us = until_death_is_noticed(size, victim, before);
-  for (int trial = 1; trial < 5 && fastest_us >= 500'000; ++trial) {
-    fastest_us = std::min(fastest_us, until_death_is_noticed(size, victim, before));
+  std::vector<int64_t> took_us = {until_death_is_noticed(size, victim, before)};
+  if (took_us[0] >= 500'000) {
+    while (took_us.size() < 5) took_us.push_back(until_death_is_noticed(size, victim, before));
   }
-  EXPECT_LT(fastest_us, 500'000) << "victim " << victim << " of " << size;
+  std::sort(took_us.begin(), took_us.end());
+  EXPECT_LT(took_us[took_us.size() / 2], 500'000) << "victim " << victim << " of " << size;
 }
 
 TEST(ShmProcesses, ADeathIsNoticedByEverySurvivor) {

@@ -88,7 +88,8 @@ CGX_HD B natdither_factor(B code, const NatDitherDecoder& d) {
   const B exponent = select(level == 0u, B(0u), level + d.offset);
   return select(code == level, exponent, exponent | 0x80u);
 }
-// A factor's byte extended by its sign, which is then above the exponent as well.
+// REQUIRES: a factor's byte, extended by its sign. Shifted, the byte's own sign lands below that of the float
+// and is cleared.
 template <typename U>
 CGX_HD auto natdither_times(U factor, const NatDitherDecoder& d) {
   return fmul(d.norm, bits_float((factor << 23) & 0xbfffffffu));

@@ -52,7 +52,7 @@ template <typename C>
 struct FactorValues {
   static constexpr uint32_t kStep = kByteLanes;
   typename C::Decoder decoder;
-  // REQUIRES: n is a multiple of kStep.
+  // REQUIRES: n is a multiple of kStep. `codes` may lie in `buffer`, so it goes from the front to the back.
   CGX_HD const uint8_t* prepared(const uint8_t* codes, uint32_t n, uint8_t* buffer) const {
     for (uint32_t j = 0; j < n; j += kByteLanes) {
       store_byte_lanes(C::factor(load_byte_lanes(codes + j), decoder), buffer + j);
@@ -135,7 +135,7 @@ class BucketedDecoder {
           return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), to);
         }
         if constexpr (requires { C::has_factors(decoder); }) {
-          if (layout_.bits > 4 && C::has_factors(decoder)) {
+          if (layout_.bits > 4 && layout_.bucket >= FactorValues<C>::kStep && C::has_factors(decoder)) {
             return decode_groups<kInto>(part, begin, end, decoder, FactorValues<C>{decoder}, to);
           }
         }
