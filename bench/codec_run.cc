@@ -17,7 +17,7 @@ namespace {
 using json = nlohmann::json;
 
 constexpr const char* kNames[CodecRun::kWorks] = {
-    "memcpy", "nth_element", "encode", "encode_feedback", "add_to_residual", "decode", "decode_add"};
+    "memcpy", "nth_element", "encode", "encode_feedback", "move_for_feedback", "decode", "decode_add"};
 
 double median_ratio(const std::vector<double>& numerator, const std::vector<double>& denominator) {
   std::vector<double> ratios;
@@ -71,7 +71,7 @@ CodecRun::CodecRun(const Options& options, Tensors& tensors, const std::string& 
 bool CodecRun::has(Work work) const {
   const std::string spec = cgx_codec_spec(codec_.get());
   if (work == kFeedback) return no_feedback_.empty();
-  if (work == kAddToResidual) return no_feedback_.empty() && tensors_.dtype == CGX_FLOAT32;
+  if (work == kMoveForFeedback) return no_feedback_.empty() && tensors_.dtype == CGX_FLOAT32;
   if (work != kNthElement) return true;
   return spec.starts_with("topk") && spec.find('|') == std::string::npos && tensors_.dtype == CGX_FLOAT32 &&
          block_bytes_ < bytes_;
@@ -91,15 +91,23 @@ cgx_status CodecRun::encode_feedback(size_t b, uint32_t operation) {
                                    block_bytes_);
 }
 
-// What encoding with error feedback has to read and write beside the block, and nothing else of it.
-void CodecRun::add_to_residual(size_t b) {
-  constexpr uint64_t kLine = 16, kAhead = 768;
+// What encoding with error feedback has to read and write, and nothing else of it: the tensor and the residual
+// read, the residual and as many bytes as the block has written (into the output, as the block is still needed).
+void CodecRun::move_for_feedback(size_t b) {
+  constexpr uint64_t kLine = 16, kAhead = 768, kTile = 4096;
   const float* x = static_cast<const float*>(tensors_.inputs[b].data());
   float* residual = static_cast<float*>(tensors_.residuals[b].data());
-  for (uint64_t i = 0; i < tensors_.count; i += kLine) {
-    __builtin_prefetch(x + i + kAhead);
-    __builtin_prefetch(residual + i + kAhead);
-    for (uint64_t j = i; j < std::min(i + kLine, tensors_.count); ++j) residual[j] += x[j];
+  uint8_t* block = static_cast<uint8_t*>(tensors_.outputs[b].data());
+  const uint64_t bytes = std::min<uint64_t>(block_bytes_, tensors_.outputs[b].bytes());
+  for (uint64_t at = 0; at < tensors_.count; at += kTile) {
+    const uint64_t end = std::min(at + kTile, tensors_.count);
+    for (uint64_t i = at; i < end; i += kLine) {
+      __builtin_prefetch(x + i + kAhead);
+      __builtin_prefetch(residual + i + kAhead);
+      for (uint64_t j = i; j < std::min(i + kLine, end); ++j) residual[j] += x[j];
+    }
+    const uint64_t first = at * bytes / tensors_.count;
+    std::memset(block + first, 0, end * bytes / tensors_.count - first);
   }
 }
 
@@ -131,8 +139,8 @@ void CodecRun::once(Work work) {
       return encode(b, operation);
     case kFeedback:
       return require_ok(encode_feedback(b, operation), "encode with error feedback");
-    case kAddToResidual:
-      return add_to_residual(b);
+    case kMoveForFeedback:
+      return move_for_feedback(b);
     case kDecode:
       return decode(b);
     case kAdd:
@@ -191,11 +199,11 @@ void CodecRun::add_times(json& row) const {
   row["decode_over_memcpy"] = median_ratio(times_[kCopy], times_[kDecode]);
   row["decode_add_over_memcpy"] = median_ratio(times_[kCopy], times_[kAdd]);
   row["feedback_cost"] = nullptr;   // of encode's time, more
-  row["feedback_least"] = nullptr;  // the same of adding to the residual, and nothing else
+  row["feedback_least"] = nullptr;  // the same of moving its bytes, and nothing else
   if (has(kFeedback)) {
     row["feedback_cost"] = median_ratio(times_[kFeedback], times_[kEncode]) - 1;
-    if (has(kAddToResidual))
-      row["feedback_least"] = median_ratio(times_[kAddToResidual], times_[kEncode]) - 1;
+    if (has(kMoveForFeedback))
+      row["feedback_least"] = median_ratio(times_[kMoveForFeedback], times_[kEncode]) - 1;
   } else {
     row["no_feedback"] = no_feedback_;
   }

@@ -29,7 +29,7 @@ struct Tensors {
 
 class CodecRun {
  public:
-  enum Work { kCopy, kNthElement, kEncode, kFeedback, kAddToResidual, kDecode, kAdd, kWorks };
+  enum Work { kCopy, kNthElement, kEncode, kFeedback, kMoveForFeedback, kDecode, kAdd, kWorks };
 
   CodecRun(const Options& options, Tensors& tensors, const std::string& spec);
 
@@ -46,7 +46,7 @@ class CodecRun {
   void once(Work work);
   void encode(size_t b, uint32_t operation);
   cgx_status encode_feedback(size_t b, uint32_t operation);
-  void add_to_residual(size_t b);
+  void move_for_feedback(size_t b);
   void decode(size_t b);
   void add_times(nlohmann::json& row) const;
   void add_accuracy(nlohmann::json& row);

@@ -37,6 +37,6 @@ def feedback(figures):
     if not found:
         return None
     return (
-        "Error feedback from memory: adding the tensor to a residual in place, and nothing else, takes so much more time "
-        f"than encoding without feedback: {', '.join(found)}. The floor is {FEEDBACK:.0%}."
+        "Error feedback from memory: reading the tensor, adding it to a residual in place and writing as many bytes as the "
+        f"block has, with no codec, takes so much more time than encoding without feedback: {', '.join(found)}. The floor is {FEEDBACK:.0%}."
     )

@@ -36,6 +36,9 @@ def codecs(*specs):
     return [word for spec in specs for word in ("--codec", spec)]
 
 
+CONTROL = baselines("gloo", "gloo")
+
+
 class Plan:
     """The sections there are. `quick` shrinks everything; `sockets` is cgx's transport between hosts."""
 
@@ -44,7 +47,6 @@ class Plan:
         self.auto = [AUTO] if auto else []
         self.rounds = 3 if quick else 7
         self.big = "4M" if quick else "64M"
-        self.control = baselines("gloo", "gloo")
 
     def allreduce(self, label, link, ranks, sizes, iterations, contenders, warmup=1):
         """sizes: "64M", or (smallest, largest, factor)."""
@@ -84,18 +86,18 @@ class Plan:
 
     def choices(self, *more):
         """Gloo twice, and what the automatic policy chooses from beside itself."""
-        return [*self.control, *codecs(*FIXED, *self.auto, *more)]
+        return [*CONTROL, *codecs(*FIXED, *self.auto, *more)]
 
     def shm_steps(self):
         return self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices()])
 
     def latency_steps(self):
         sizes, calls = (("4K", "64K", 16), 10) if self.quick else (("4", "64K", 4), 400)
-        contenders = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)]
+        contenders = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)]
         return [self.allreduce(link, link, 2, sizes, calls, contenders, 10) for link in ("host", "loopback")]
 
     def crowd_steps(self):
-        contenders = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
+        contenders = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
         steps = [self.allreduce("n=8", "host", 8, self.big, 1, contenders)]
         # What the cost model takes and what it is compared with, by turns: the machine's speed drifts.
         codec = ["codec", "-b", self.big, "--rounds", "3", "-n", "1", "--codec", FOUR_BITS]
@@ -125,13 +127,13 @@ class Plan:
             "cast:bf16",
             *self.auto,
         ]
-        contenders = [*self.control, *baselines("gloo16", "openmpi"), *codecs(*every)]
+        contenders = [*CONTROL, *baselines("gloo16", "openmpi"), *codecs(*every)]
         return [self.allreduce(f"n={n}", rate, n, self.big, calls, contenders) for n in (2, 4)]
 
     def sweep_steps(self):
         size = "1M" if self.quick else "8M"
         specs = ["none", "maxmin:bits=8", FOUR_BITS, TOPK, *self.auto]
-        contenders = [*self.control, *baselines("gloo16"), *codecs(*specs)]
+        contenders = [*CONTROL, *baselines("gloo16"), *codecs(*specs)]
         rates = [*(["500mbit", "10gbit"] if self.quick else SWEEP), "loopback"]
         return [self.allreduce(rate, rate, 2, size, 1 if rate in SWEEP[:3] else 4, contenders) for rate in rates]
 
@@ -169,12 +171,12 @@ class Plan:
             return self.step(label, link, 2, ["layers", "--model", model, "-g", "2", "-n", "1", *contenders])
 
         if self.quick:
-            return [layers("resnet50, shared memory", "resnet50", "host", [*self.control, *codecs(FOUR_BITS)])]
-        wide = [*self.control, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
+            return [layers("resnet50, shared memory", "resnet50", "host", [*CONTROL, *codecs(FOUR_BITS)])]
+        wide = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
         return [
             layers("resnet50, shared memory", "resnet50", "host", wide),
-            layers("gpt2, shared memory", "gpt2", "host", [*self.control, *codecs(FOUR_BITS)]),
+            layers("gpt2, shared memory", "gpt2", "host", [*CONTROL, *codecs(FOUR_BITS)]),
             layers("resnet50, 10 Gb/s", "resnet50", "10gbit", wide),
-            layers("gpt2, 10 Gb/s", "gpt2", "10gbit", [*self.control, *codecs(FOUR_BITS)]),
-            layers("resnet50, 1 Gb/s", "resnet50", "1gbit", [*self.control, *codecs("none", FOUR_BITS)]),
+            layers("gpt2, 10 Gb/s", "gpt2", "10gbit", [*CONTROL, *codecs(FOUR_BITS)]),
+            layers("resnet50, 1 Gb/s", "resnet50", "1gbit", [*CONTROL, *codecs("none", FOUR_BITS)]),
         ]

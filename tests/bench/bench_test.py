@@ -32,7 +32,7 @@ class Codec(unittest.TestCase):
             if row["feedback_cost"] is None:
                 self.assertTrue(row["no_feedback"], row["codec"])
             else:
-                self.assertGreater(row["add_to_residual_us"], 0, row["codec"])
+                self.assertGreater(row["move_for_feedback_us"], 0, row["codec"])
                 self.assertGreater(row["feedback_least"], -1, row["codec"])
             self.assertEqual(row["wrong"], 0, row["codec"])
             self.assertAlmostEqual(row["ratio"], row["size_bytes"] / row["encoded_bytes"])

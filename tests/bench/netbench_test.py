@@ -12,8 +12,10 @@ NETBENCH, BENCH = sys.argv[1:3]
 sys.path.insert(0, str(pathlib.Path(NETBENCH).parent))
 sys.dont_write_bytecode = True
 
+from netbench_parts.claims import second_steps  # noqa: E402
 from netbench_parts.figures import Figures, break_even, control_outside, summary, worst  # noqa: E402
 from netbench_parts.page import Page  # noqa: E402
+from netbench_parts.plan import Plan  # noqa: E402
 from netbench_parts.runner import short  # noqa: E402
 from netbench_parts.table import table  # noqa: E402
 from netbench_parts.words import rate_mbps  # noqa: E402
@@ -127,6 +129,24 @@ class Judging(unittest.TestCase):
         figures = self.figures(sweep=[step("1gbit", places)])
         self.assertAlmostEqual(worst(figures.auto_against_best()).median, 0.8)
         self.assertAlmostEqual(worst(figures.everywhere("auto", "none")).median, 0.8)
+
+    def test_what_breaks_a_claim_is_measured_again_and_that_counts(self):
+        fixed = [row("gloo", [9, 9]), row("none", [4, 4]), row("maxmin:bits=4", [8, 8]), row("cast:bf16", [9, 9])]
+        good = [row(name, [1, 1], 4096) for name in ("gloo", "none", "maxmin:bits=4", "auto")]
+        first = step("small", [*fixed, row("auto", [5, 5]), *good])
+        figures = self.figures()
+        planned = next(s for s in Plan(False, "tcp", True).sections()["shm"].steps if s.label == "small")
+        (second,) = second_steps(figures, planned, first)
+        said = " ".join(second.words)
+        self.assertIn(f"-b {1 << 20} -e {1 << 20} ", said)
+        self.assertIn("--baseline gloo --baseline gloo --codec none --codec auto", said)
+        self.assertNotIn("maxmin", said)
+        self.assertIn(f"--rounds {3 * Plan(False, 'tcp', True).rounds} --transport shm", said)
+        again = step("small, again", [row("gloo", [9, 9]), row("none", [4, 4]), row("auto", [4, 4])])
+        figures = self.figures(shm=[{**first, "again": [again]}])
+        self.assertAlmostEqual(worst(figures.auto_against_best()).median, 1)
+        self.assertAlmostEqual(worst(figures.everywhere("auto", "none")).median, 1)
+        self.assertIn("against uncompressed: 0.80x (0.80-0.80), then 1.00x (1.00-1.00)", Page(figures, set()).text(""))
 
     def test_break_even_lies_between_the_rates_where_the_ratio_crosses_one(self):
         def at(rate, ratio):
