@@ -17,7 +17,8 @@ namespace {
 using json = nlohmann::json;
 
 constexpr const char* kNames[CodecRun::kWorks] = {
-    "memcpy", "nth_element", "encode", "encode_feedback", "move_for_feedback", "decode", "decode_add"};
+    "memcpy", "read",      "nth_element", "encode", "encode_feedback", "move_for_feedback",
+    "decode", "decode_add"};
 
 double median_ratio(const std::vector<double>& numerator, const std::vector<double>& denominator) {
   std::vector<double> ratios;
@@ -72,7 +73,7 @@ bool CodecRun::has(Work work) const {
   const std::string spec = cgx_codec_spec(codec_.get());
   if (work == kFeedback) return no_feedback_.empty();
   if (work == kMoveForFeedback) return no_feedback_.empty() && tensors_.dtype == CGX_FLOAT32;
-  if (work != kNthElement) return true;
+  if (work != kNthElement && work != kRead) return true;
   return spec.starts_with("topk") && spec.find('|') == std::string::npos && tensors_.dtype == CGX_FLOAT32 &&
          block_bytes_ < bytes_;
 }
@@ -91,8 +92,9 @@ cgx_status CodecRun::encode_feedback(size_t b, uint32_t operation) {
                                    block_bytes_);
 }
 
-// What encoding with error feedback has to read and write, and nothing else of it: the tensor and the residual
-// read, the residual and as many bytes as the block has written (into the output, as the block is still needed).
+// What encoding with error feedback has to read and write, and nothing else of it: the tensor and the
+// residual read, the residual and as many bytes as the block has written (into the output, as the block is
+// still needed).
 void CodecRun::move_for_feedback(size_t b) {
   constexpr uint64_t kLine = 16, kAhead = 768, kTile = 4096;
   const float* x = static_cast<const float*>(tensors_.inputs[b].data());
@@ -109,6 +111,18 @@ void CodecRun::move_for_feedback(size_t b) {
     const uint64_t first = at * bytes / tensors_.count;
     std::memset(block + first, 0, end * bytes / tensors_.count - first);
   }
+}
+
+// What selecting has to read, and nothing else of it.
+void CodecRun::read(size_t b) {
+  constexpr uint64_t kLine = 16, kAhead = 768;
+  const uint32_t* x = static_cast<const uint32_t*>(tensors_.inputs[b].data());
+  uint32_t bits[kLine] = {};
+  for (uint64_t i = 0; i + kLine <= tensors_.count; i += kLine) {
+    __builtin_prefetch(x + i + kAhead);
+    for (uint64_t j = 0; j < kLine; ++j) bits[j] |= x[i + j];
+  }
+  for (const uint32_t word : bits) sink_ |= word;
 }
 
 void CodecRun::decode(size_t b) {
@@ -141,6 +155,8 @@ void CodecRun::once(Work work) {
       return require_ok(encode_feedback(b, operation), "encode with error feedback");
     case kMoveForFeedback:
       return move_for_feedback(b);
+    case kRead:
+      return read(b);
     case kDecode:
       return decode(b);
     case kAdd:
@@ -208,7 +224,11 @@ void CodecRun::add_times(json& row) const {
     row["no_feedback"] = no_feedback_;
   }
   row["encode_over_nth_element"] = nullptr;
-  if (has(kNthElement)) row["encode_over_nth_element"] = median_ratio(times_[kNthElement], times_[kEncode]);
+  row["read_over_nth_element"] = nullptr;  // no exact selection is faster than reading
+  if (has(kNthElement)) {
+    row["encode_over_nth_element"] = median_ratio(times_[kNthElement], times_[kEncode]);
+    row["read_over_nth_element"] = median_ratio(times_[kNthElement], times_[kRead]);
+  }
 }
 
 void CodecRun::add_accuracy(json& row) {

@@ -29,7 +29,7 @@ struct Tensors {
 
 class CodecRun {
  public:
-  enum Work { kCopy, kNthElement, kEncode, kFeedback, kMoveForFeedback, kDecode, kAdd, kWorks };
+  enum Work { kCopy, kRead, kNthElement, kEncode, kFeedback, kMoveForFeedback, kDecode, kAdd, kWorks };
 
   CodecRun(const Options& options, Tensors& tensors, const std::string& spec);
 
@@ -47,6 +47,7 @@ class CodecRun {
   void encode(size_t b, uint32_t operation);
   cgx_status encode_feedback(size_t b, uint32_t operation);
   void move_for_feedback(size_t b);
+  void read(size_t b);
   void decode(size_t b);
   void add_times(nlohmann::json& row) const;
   void add_accuracy(nlohmann::json& row);
@@ -59,6 +60,7 @@ class CodecRun {
   std::string no_feedback_;  // why there is none
   std::vector<Buffer> blocks_;
   uint64_t turn_ = 0;
+  uint32_t sink_ = 0;                  // what reading comes to
   std::vector<double> times_[kWorks];  // of a call, in us, one a round
 };
 

@@ -1,14 +1,15 @@
 """What floors ask for beside what moving the bytes alone takes, from figures of the same run."""
 
-from .plan import DENSE, FOUR_BITS
+from .plan import DENSE, FOUR_BITS, TOPK
 from .words import time_text
 
 FEEDBACK = 0.35  # the most of encode's time that error feedback may add
+SELECTION = 15  # times nth_element's speed
 
 
 def limits(figures):
     """Sentences; only those that hold here."""
-    return [text for text in (shared_memory(figures), feedback(figures)) if text]
+    return [text for text in (shared_memory(figures), feedback(figures), selection(figures)) if text]
 
 
 def shared_memory(figures):
@@ -39,4 +40,16 @@ def feedback(figures):
     return (
         "Error feedback from memory: reading the tensor, adding it to a residual in place and writing as many bytes as the "
         f"block has, with no codec, takes so much more time than encoding without feedback: {', '.join(found)}. The floor is {FEEDBACK:.0%}."
+    )
+
+
+def selection(figures):
+    """Reading every element, against nth_element."""
+    row = figures.codecs("cold").get(TOPK, {})
+    least, got = row.get("read_over_nth_element"), row.get("encode_over_nth_element")
+    if least is None or least >= SELECTION:
+        return None
+    return (
+        f"Top-k from memory: reading every element, and nothing else, is {least:.1f} times as fast as nth_element; the floor "
+        f"is {SELECTION} times. Measured: {got:.1f}."
     )

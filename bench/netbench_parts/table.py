@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .claims import POLICY, UNCOMPRESSED
 from .figures import Ratio, bytes_text, summary, worst
-from .limits import FEEDBACK
+from .limits import FEEDBACK, SELECTION
 from .plan import AUTO, DENSE, FOUR_BITS, TOPK
 
 
@@ -136,7 +136,7 @@ def codec_lines(figures):
     lines.append(Line("encode, fp16 and bf16 against fp32, an element: the worst", 1, None, got))
     lines.append(feedback_line(figures))
     got = codec_share(figures, "cold", TOPK, "encode_over_nth_element")
-    lines.append(Line("top-k 1 % exact, against nth_element", 15, 29, got))
+    lines.append(Line("top-k 1 % exact, against nth_element", SELECTION, 29, got))
     torch = (figures.step("codec", "torch.topk") or {}).get("document", {}).get("ratios")
     lines.append(Line("top-k 1 % exact, against torch.topk", 20, 54, summary(torch) if torch else None))
     return lines
