@@ -23,6 +23,10 @@ Status for_each_value(const DecodeArgs& args, const uint8_t* values, size_t k, s
                       F f) {
   if (begin >= end) return {};
   const ValueSpec& spec = args.spec.values;
+  if (spec.kind == CodecKind::kNone && args.dtype == DType::kF32) {  // as they are
+    for (size_t j = begin; j < end; ++j) f(j, wire_load<float>(values + sizeof(float) * j));
+    return {};
+  }
   const size_t unit = value_granule(spec);
   const size_t start = unit == 0 ? 0 : begin / unit * unit;
   const size_t step = unit == 0 ? end : (kTile + unit - 1) / unit * unit;
@@ -83,12 +87,25 @@ void encode_kept(const EncodeArgs& args, const float* kept, size_t k, uint8_t* v
       std::count_if(kept, kept + k, [](float v) { return !is_finite_bits(float_bits(v)); }));
 }
 
-// Index of the first j in [0, k) whose index is not below `at`, for sorted indices; any j for others.
-size_t first_kept(const uint8_t* indices, size_t k, uint64_t at) {
-  size_t low = 0, high = k;
+// Index of the first j in [from, k) whose index is not below `at`, for sorted indices; any j for others. It
+// is looked for near `guess`: a search from the middle of a large block meets lines that are in no cache.
+size_t first_kept(const uint8_t* indices, size_t from, size_t k, size_t guess, uint64_t at) {
+  const auto is_below = [&](size_t j) { return wire_load<uint32_t>(indices + 4 * j) < at; };
+  size_t low = from, high = k;
+  int64_t probe = static_cast<int64_t>(guess);
+  for (int64_t step = 64; probe >= static_cast<int64_t>(low) && probe < static_cast<int64_t>(high);
+       step *= 2) {
+    if (is_below(static_cast<size_t>(probe))) {
+      low = static_cast<size_t>(probe) + 1;
+      probe += step;
+    } else {
+      high = static_cast<size_t>(probe);
+      probe -= step;
+    }
+  }
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
-    if (wire_load<uint32_t>(indices + 4 * middle) < at) {
+    if (is_below(middle)) {
       low = middle + 1;
     } else {
       high = middle;
@@ -153,8 +170,12 @@ Status TopK::decode(const DecodeArgs& args) {
   if (args.count == 0) return {};
   CGX_RETURN_IF_ERROR(check_count(kName, args.count));
   const size_t k = kept_count(args.spec.ratio, args.count);
-  const size_t low = first_kept(args.block, k, args.begin);
-  const size_t high = first_kept(args.block, k, args.end);
+  const double density = static_cast<double>(k) / static_cast<double>(args.count);
+  const auto expected = [&](size_t elements) {
+    return static_cast<size_t>(density * static_cast<double>(elements));
+  };
+  const size_t low = first_kept(args.block, 0, k, expected(args.begin), args.begin);
+  const size_t high = first_kept(args.block, low, k, low + expected(args.end - args.begin), args.end);
   const bool whole = args.begin == 0 && args.end == args.count;
   CGX_RETURN_IF_ERROR(check_indices(args.block, whole ? 0 : low, whole ? k : high, args.begin, args.end));
   clear(args);

@@ -31,6 +31,19 @@ constexpr size_t kAhead = 640;  // elements prefetched ahead
 
 constexpr size_t kBlock = 64;  // elements, a bit each
 
+// Which bits of a byte are set, in order.
+struct SetBits {
+  uint8_t at[256][8] = {};
+  constexpr SetBits() {
+    for (size_t byte = 0; byte < 256; ++byte) {
+      for (uint8_t bit = 0, n = 0; bit < 8; ++bit) {
+        if ((byte >> bit & 1) != 0) at[byte][n++] = bit;
+      }
+    }
+  }
+};
+constexpr SetBits kSetBits;
+
 template <bool kAdd, bool kStore>
 HWY_ATTR HWY_INLINE auto read(const Stretch& from, size_t i) {
   const Floats d;
@@ -189,12 +202,14 @@ HWY_ATTR size_t collect(const Stretch& from, uint32_t bound, float* values, uint
                              : collect_floats<true, true>(from, bound, values, indices);
 }
 
+HWY_ATTR HWY_INLINE auto keys(hn::Vec<Floats> x) { return hn::BitCast(Keys(), hn::Abs(x)); }
+
 HWY_ATTR size_t count_reaching(const float* x, size_t count, uint32_t bound) {
   const Floats d;
   const auto below = hn::Set(Keys(), static_cast<int32_t>(bound - 1));
   const size_t lanes = hn::Lanes(d);
   const auto one_if = [&](size_t i) HWY_ATTR {
-    return hn::VecFromMask(Keys(), hn::Gt(hn::BitCast(Keys(), hn::Abs(hn::LoadU(d, x + i))), below));
+    return hn::VecFromMask(Keys(), hn::Gt(keys(hn::LoadU(d, x + i)), below));
   };
   auto sum0 = hn::Zero(Keys());  // minus the counts
   auto sum1 = sum0;
@@ -209,8 +224,70 @@ HWY_ATTR size_t count_reaching(const float* x, size_t count, uint32_t bound) {
   return reached;
 }
 
+// Writes the lanes for which `stays` first, and more up to a whole vector; returns how many these are.
+// (Highway's own goes by a table that GCC copies onto the stack at each use, and instructions that store only
+// what is there are slow on some CPUs.)
+template <class D>
+HWY_ATTR HWY_INLINE size_t store_those(D d, hn::Vec<D> v, hn::Mask<D> stays, hn::TFromD<D>* out) {
+  uint8_t bits[8] = {};
+  hn::StoreMaskBits(d, stays, bits);
+  const size_t count = static_cast<size_t>(std::popcount(static_cast<uint32_t>(bits[0] | bits[1] << 8)));
+  if constexpr (hn::MaxLanes(d) == 4 || hn::MaxLanes(d) == 8) {
+    const hn::RebindToUnsigned<D> du;
+    const hn::Rebind<uint8_t, D> d8;
+    const auto order = hn::PromoteTo(du, hn::LoadU(d8, kSetBits.at[bits[0]]));
+    hn::StoreU(hn::TableLookupLanes(v, hn::IndicesFromVec(d, order)), d, out);
+  } else {
+    hn::StoreU(hn::Compress(v, stays), d, out);
+  }
+  return count;
+}
+
+HWY_ATTR size_t keep(float* x, uint32_t* indices, size_t count, uint32_t bound) {
+  const Floats d;
+  const hn::RebindToUnsigned<Floats> du;
+  const auto below = hn::Set(Keys(), static_cast<int32_t>(bound - 1));
+  const size_t lanes = hn::Lanes(d);
+  size_t kept = 0;
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {  // what is stored beyond the kept was loaded before
+    const auto v = hn::LoadU(d, x + i);
+    const auto index = hn::LoadU(du, indices + i);
+    const auto stays = hn::Gt(keys(v), below);
+    store_those(du, index, hn::RebindMask(du, stays), indices + kept);
+    kept += store_those(d, v, hn::RebindMask(d, stays), x + kept);
+  }
+  for (; i < count; ++i) {
+    const float value = x[i];
+    x[kept] = value;
+    indices[kept] = indices[i];
+    kept += magnitude_key(float_bits(value)) >= bound;
+  }
+  return kept;
+}
+
+HWY_ATTR size_t between(const float* x, size_t count, uint32_t low, uint32_t high, float* out) {
+  const Floats d;
+  const auto below = hn::Set(Keys(), static_cast<int32_t>(low - 1));
+  const auto last = hn::Set(Keys(), static_cast<int32_t>(high - 1));
+  const size_t lanes = hn::Lanes(d);
+  size_t found = 0;
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto v = hn::LoadU(d, x + i);
+    const auto is_there = hn::AndNot(hn::Gt(keys(v), last), hn::Gt(keys(v), below));
+    found += store_those(d, v, hn::RebindMask(d, is_there), out + found);
+  }
+  for (; i < count; ++i) {
+    const uint32_t key = magnitude_key(float_bits(x[i]));
+    out[found] = x[i];
+    found += key >= low && key < high;
+  }
+  return found;
+}
+
 inline const TopKKernels* topk_table() {
-  static constexpr TopKKernels kTable = {&collect, &count_reaching, &widen};
+  static constexpr TopKKernels kTable = {&collect, &count_reaching, &keep, &between, &widen};
   return &kTable;
 }
 

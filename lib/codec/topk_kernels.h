@@ -10,7 +10,7 @@
 namespace cgx {
 
 // What is appended is written before it is known whether it stays: this many elements beyond the last.
-inline constexpr size_t kKernelSlack = 8;
+inline constexpr size_t kKernelSlack = 16;
 
 // A stretch of the input: element i is x[i], plus before[i] where `before` is not null. Halves have neither
 // `before` nor `sum`.
@@ -37,6 +37,11 @@ struct TopKKernels {
   size_t (*collect)(const Stretch& from, uint32_t bound, float* values, uint32_t* indices);
   // How many of x[0, count) have keys of `bound` or more.
   size_t (*count)(const float* x, size_t count, uint32_t bound);
+  // Drops those of x[0, count) whose keys are below `bound`, and their indices; returns how many stay.
+  size_t (*keep)(float* x, uint32_t* indices, size_t count, uint32_t bound);
+  // Copies those of x[0, count) whose keys are in [low, high); returns how many. `out` has room for
+  // kKernelSlack more.
+  size_t (*between)(const float* x, size_t count, uint32_t low, uint32_t high, float* out);
   // Makes fp32 of fp16 or bf16 whose bits are those of x[0, count).
   void (*widen)(DType from, float* x, size_t count);
 };

@@ -172,6 +172,30 @@ uint32_t bisect(const float* x, size_t count, size_t k, uint32_t low) {
   return low;
 }
 
+// The same of candidates, of which `scratch` has room for more behind them. Of many, a sample says between
+// which bounds it is nearly surely, and only the few there are gone through again and again.
+uint32_t bisect(const Candidates& c, size_t k, uint32_t low, const SparseScratch& scratch) {
+  constexpr size_t kSample = 4096;
+  const TopKKernels& kernels = topk_kernels();
+  const size_t room = scratch.size - c.count;
+  if (c.count < 8 * kSample || room < kSample) return bisect(c.values, c.count, k, low);
+  float* there = c.values + c.count;
+  for (size_t i = 0, stride = c.count / kSample; i < kSample; ++i) there[i] = c.values[i * stride];
+  const double share = static_cast<double>(k) / static_cast<double>(c.count);
+  const double expected = share * kSample;
+  const double deviation = 4 * std::sqrt(expected * (1 - share)) + 4;
+  const auto rank = [](double r) { return static_cast<size_t>(std::clamp<double>(r, 1, kSample)); };
+  const uint32_t from = bisect(there, kSample, rank(expected + deviation), low);
+  const uint32_t end = bisect(there, kSample, rank(expected - deviation), from) + 1;
+  const size_t above = kernels.count(c.values, c.count, end);
+  const size_t reached = kernels.count(c.values, c.count, from);
+  if (above >= k || reached < k || reached - above + kKernelSlack > room) {
+    return bisect(c.values, c.count, k, low);
+  }
+  const size_t few = kernels.between(c.values, c.count, from, end, there);
+  return bisect(there, few, k - above, from);
+}
+
 // The k-th largest of keys in [0, kMaxKey], by histograms over ever narrower ranges: at most three
 // passes. for_each(f) calls f(key) for every key.
 template <typename ForEach>
@@ -237,7 +261,11 @@ Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* su
 
   const bool fits = input.collect(bracket.bound, c);
   if (fits && c.count >= k) {
-    const uint32_t bound = bisect(c.values, c.count, k, bracket.bound);
+    const uint32_t bound = bisect(c, k, bracket.bound, scratch);
+    if (topk_kernels().count(c.values, c.count, bound) == k) {
+      topk_kernels().keep(c.values, c.indices, c.count, bound);
+      return kept;
+    }
     Threshold threshold = {bound, k - topk_kernels().count(c.values, c.count, bound + 1)};
     c.keep(0, threshold);
     return kept;

@@ -81,7 +81,13 @@ Status encode_block(const cgx_codec& codec, cgx_dtype dtype, const void* x, uint
   if (count == 0) return {};
   CGX_RETURN_IF_ERROR(require(x, "x"));
   CGX_RETURN_IF_ERROR(require(block, "block"));
-  return encode(codec.spec, type, x, count, context, residual, static_cast<uint8_t*>(block));
+  // Kept for the thread's next call, as pages that are new are slow, unless it is much.
+  constexpr size_t kKept = size_t{1} << 20;  // elements, of 8 bytes
+  thread_local cgx::SparseScratch scratch;
+  context.scratch = &scratch;
+  const Status status = encode(codec.spec, type, x, count, context, residual, static_cast<uint8_t*>(block));
+  if (scratch.size > kKept) scratch = {};
+  return status;
 }
 
 Status decode_block(const cgx_codec* codec, cgx_dtype dtype, const void* block, uint64_t bytes,

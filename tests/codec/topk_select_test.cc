@@ -88,6 +88,21 @@ TEST(SelectTopK, KeepsTheLargestOfLargeTensors) {
   }
 }
 
+// So many candidates that a sample of them says where to look, and sometimes says it wrongly.
+TEST(SelectTopK, FindsTheLastOfManyCandidates) {
+  const size_t count = 600000;
+  const auto expect_for = [](const std::vector<float>& x) {
+    for (size_t k : {count / 12, count / 10, count / 4}) {
+      expect_kept({DType::kF32, x.data(), nullptr}, x, k, nullptr);
+    }
+  };
+  expect_for(generate(count, [](size_t, auto& e) { return normal(e); }));
+  expect_for(generate(count, [](size_t, auto& e) { return std::nearbyint(normal(e) * 4); }));
+  expect_for(generate(count, [](size_t i, auto&) { return static_cast<float>(i); }));
+  expect_for(generate(count, [](size_t i, auto& e) { return i < 70000 ? 10 + normal(e) : normal(e); }));
+  expect_for(generate(count, [](size_t i, auto& e) { return e() % 5 == 0 ? 7.0f + (i % 16 == 0) : 0.5f; }));
+}
+
 TEST(SelectTopK, TiesGoToTheLowerIndex) {
   for (size_t count : {1000, 40000}) {
     expect_kept_for_every_k(std::vector<float>(count, -1.5f));
