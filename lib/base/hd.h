@@ -62,6 +62,7 @@ CGX_HD uint32_t select_whole(bool condition, float x, uint32_t no) { return cond
 CGX_HD uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 CGX_HD uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 // As two's complement.
+CGX_HD bool less_signed(uint32_t a, uint32_t b) { return static_cast<int32_t>(a) < static_cast<int32_t>(b); }
 CGX_HD uint32_t larger_signed(uint32_t a, uint32_t b) {
   return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b;
 }

@@ -21,6 +21,15 @@ CGX_HD auto cast_encode(F x, const CastCoder& coder) {
   return select(is_finite_bits(float_bits(x)), saturated, h);
 }
 
+// Of magnitudes below those that Cast::count_from() tells.
+template <typename F>
+CGX_HD auto cast_encode_plain(F x, const CastCoder& coder) {
+  using U = decltype(float_bits(x));
+  if (coder.half == HalfType::kFp16) return U(f32_to_f16(x));
+  const U u = float_bits(x);
+  return (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+}
+
 template <typename U>
 CGX_HD auto cast_decode(U code, const CastCoder& coder) {
   return coder.half == HalfType::kFp16 ? f16_to_f32(code) : bf16_to_f32(code);
@@ -51,6 +60,10 @@ struct Cast {
   template <typename F, typename R>
   CGX_HD static auto encode(F x, const Coder& coder, R) {
     return cast_encode(x, coder);
+  }
+  template <typename F>
+  CGX_HD static auto encode_plain(F x, const Coder& coder) {
+    return cast_encode_plain(x, coder);
   }
   template <typename U>
   CGX_HD static auto decode(U code, const Coder& coder) {

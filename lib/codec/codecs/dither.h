@@ -44,13 +44,17 @@ CGX_HD bool dither_is_plain(float norm) {
   return u == 0 || (u >= kDitherTiny && u < kDitherWide);
 }
 
+// Without the sign.
+template <typename F, typename R>
+CGX_HD auto dither_level_plain(F x, const DitherCoder& coder, R draw) {
+  // At most 127 * 2^23 and a few ulps.
+  const F position = fmul(bits_float(float_bits(x) & 0x7fffffffu), coder.multiplier);
+  return round_with(draw, smaller(whole_part(position), coder.last));
+}
 template <typename F, typename R>
 CGX_HD auto dither_encode_plain(F x, const DitherCoder& coder, R draw) {
-  const auto u = float_bits(x);
-  // At most 127 * 2^23 and a few ulps.
-  const F position = fmul(bits_float(u & 0x7fffffffu), coder.multiplier);
-  const auto level = round_with(draw, smaller(whole_part(position), coder.last));
-  return level | ((u >> (31 - coder.sign_shift)) & (1u << coder.sign_shift));
+  return dither_level_plain(x, coder, draw) |
+         ((float_bits(x) >> (31 - coder.sign_shift)) & (1u << coder.sign_shift));
 }
 
 // Of any norm.
@@ -133,6 +137,10 @@ struct Dither {
   template <typename F, typename R>
   CGX_HD static auto encode_plain(F x, const Coder& coder, R draw) {
     return dither_encode_plain(x, coder, draw);
+  }
+  template <typename F, typename R>
+  CGX_HD static auto level_plain(F x, const Coder& coder, R draw) {
+    return dither_level_plain(x, coder, draw);
   }
   template <typename U>
   CGX_HD static auto decode_plain(U code, const Decoder& d) {

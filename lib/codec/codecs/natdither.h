@@ -48,18 +48,22 @@ CGX_HD bool natdither_is_plain(float norm) {
   return u == 0 || (u >= kNatDitherTiny && u < kNatDitherWide);
 }
 
+// Without the sign.
 template <typename F, typename R>
-CGX_HD auto natdither_encode_plain(F x, const NatDitherCoder& coder, R draw) {
-  const auto u = float_bits(x);
-  const F q = fmul(bits_float(u & 0x7fffffffu), coder.inverse);
+CGX_HD auto natdither_level_plain(F x, const NatDitherCoder& coder, R draw) {
+  const F q = fmul(bits_float(float_bits(x) & 0x7fffffffu), coder.inverse);
   const auto qu = float_bits(q);
   // Inside the levels the quotient's own bits are a fixed-point number of exponents; below them it is, in
   // units of the smallest level, less than 1.
-  const auto below = qu < (coder.smallest << 23);
+  const auto below = less_signed(qu, coder.smallest << 23);
   const auto fixed =
       select_whole(below, fmul(fmul(q, coder.to_smallest), 0x1p23f), qu - ((coder.smallest - 1) << 23));
-  const auto sign = (u >> (31 - coder.sign_shift)) & (1u << coder.sign_shift);
-  return round_with(draw, smaller(fixed, coder.levels << 23)) | sign;
+  return round_with(draw, smaller(fixed, coder.levels << 23));
+}
+template <typename F, typename R>
+CGX_HD auto natdither_encode_plain(F x, const NatDitherCoder& coder, R draw) {
+  return natdither_level_plain(x, coder, draw) |
+         ((float_bits(x) >> (31 - coder.sign_shift)) & (1u << coder.sign_shift));
 }
 
 // Of any norm.
@@ -156,6 +160,10 @@ struct NatDither {
   template <typename F, typename R>
   CGX_HD static auto encode_plain(F x, const Coder& coder, R draw) {
     return natdither_encode_plain(x, coder, draw);
+  }
+  template <typename F, typename R>
+  CGX_HD static auto level_plain(F x, const Coder& coder, R draw) {
+    return natdither_level_plain(x, coder, draw);
   }
   template <typename U>
   CGX_HD static auto decode_plain(U code, const Decoder& d) {

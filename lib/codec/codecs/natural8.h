@@ -32,10 +32,10 @@ CGX_HD auto natural8_encode(F x, const Natural8Coder& coder, R draw) {
   return code | ((u >> 24) & 0x80u);
 }
 
-// Of codes 1 to 126.
-template <typename U>
-CGX_HD auto natural8_decode_plain(U code, const Natural8Coder& coder) {
-  return bits_float((code + (code & 0x80u) + coder.offset) << 23);  // the sign carries to its place
+// Of codes 1 to 126: the exponent, which is a byte's work.
+template <typename B>
+CGX_HD auto natural8_exponent(B code, const Natural8Coder& coder) {
+  return (code & 127u) + coder.offset;
 }
 
 template <typename U>
@@ -83,10 +83,10 @@ struct Natural8 {
   CGX_HD static auto decode(U code, const Coder& coder) {
     return natural8_decode(code, coder);
   }
-  // The same for codes kPlainFirst to kPlainLast under kPlainMask.
-  template <typename U>
-  CGX_HD static auto decode_plain(U code, const Coder& coder) {
-    return natural8_decode_plain(code, coder);
+  // Its exponent, for codes kPlainFirst to kPlainLast under kPlainMask.
+  template <typename B>
+  CGX_HD static auto exponent(B code, const Coder& coder) {
+    return natural8_exponent(code, coder);
   }
   static constexpr uint8_t kPlainMask = 0x7f, kPlainFirst = 1, kPlainLast = 126;
   // Magnitudes (as bits) from which the encoder has something to count: above 2^(126 - bias).

@@ -129,6 +129,11 @@ class BucketedEncoder {
       if (fit_a_table(layout_.bits)) {
         return encode_vectors<kRandom>(bucket.coder, span, LookedUpValues<C>(decoder), codes);
       }
+      if constexpr (kByteTables && has_signs()) {  // without a sign, computing is as quick
+        if (layout_.bits <= 4) {
+          return encode_vectors<kRandom>(bucket.coder, span, ByteTableValues<C>(decoder), codes);
+        }
+      }
       return encode_vectors<kRandom>(bucket.coder, span, ComputedValues<C>(decoder), codes);
     } else {
       encode_vectors<kRandom>(bucket.coder, span, nullptr, codes);
@@ -138,29 +143,59 @@ class BucketedEncoder {
   // What the loop needs is in locals: the bytes that it stores could be any member.
   template <bool kRandom, typename Values>
   CGX_HD void encode_vectors(const Coder coder, const Span& span, const Values values, uint8_t* codes) const {
+    // Signs are put on top of bytes, unless words are what values are made of.
+    constexpr bool kByBytes = !kGivesBack || are_of_bytes<Values>();
     const S source = source_.from(span.at);
     const S next = source_.ahead(span.at, ahead_, count_, context_.read_next);
     const GiveBack back = back_.from(span.at);
+    const GroupDraws draws = random_.group();
     uint8_t* out = codes + span.i;
     const size_t n = span.n;
     for (size_t i = 0; i < n; i += 4 * kLanes) {
+      F32 x[4];
       U32 code[4];
       next.template prefetch<4 * kLanes>(i);
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
-        const size_t j = i + k * kLanes;
-        const F32 x = source.load(j);
-        code[k] = C::encode_plain(x, coder, draw<kRandom>(span.i + static_cast<uint32_t>(j)));
-        if constexpr (kGivesBack) give_back<S::kFeedback, true>(x, values(code[k]), j, back);
+        x[k] = source.load(i + k * kLanes);
+        const auto random = draw<kRandom>(draws, span.i + static_cast<uint32_t>(i), k);
+        if constexpr (kByBytes && has_signs()) {
+          code[k] = C::level_plain(x[k], coder, random);
+        } else {
+          code[k] = C::encode_plain(x[k], coder, random);
+        }
       }
-      store_bytes(code, out + i);
+      Bytes bytes = to_bytes(code);
+      if constexpr (kByBytes && has_signs()) bytes = with_signs_at(bytes, coder.sign_shift, sign_bytes(x));
+      if constexpr (kGivesBack) give_back_all(x, code, bytes, values, i, back);
+      store_bytes(bytes, out + i);
+    }
+  }
+
+  static constexpr bool has_signs() {
+    return requires(F32 x, Coder coder, U32 draw) { C::level_plain(x, coder, draw); };
+  }
+
+  template <typename Values>
+  CGX_HD static void give_back_all(const F32 (&x)[4], const U32 (&code)[4], Bytes bytes, const Values& values,
+                                   size_t i, const GiveBack& back) {
+    F32 value[4];
+    if constexpr (are_of_bytes<Values>()) {
+      values.look_up(byte_lanes(bytes), value);  // block by block as they are
+    } else {
+      HWY_UNROLL(4)
+      for (uint32_t k = 0; k < 4; ++k) value[k] = values(code[k]);
+    }
+    HWY_UNROLL(4)
+    for (uint32_t k = 0; k < 4; ++k) {
+      give_back<S::kFeedback, true>(x[k], value[k], i + k * kLanes, back);
     }
   }
 
   template <bool kRandom>
-  CGX_HD auto draw(uint32_t i) const {
+  CGX_HD static auto draw(GroupDraws draws, uint32_t i, uint32_t k) {
     if constexpr (kRandom) {
-      return random_.at(i);
+      return draws.at(i, k);
     } else {
       return U32(0x80000000u);  // a half: round to nearest
     }

@@ -41,7 +41,7 @@ struct CodeBytes {
 };
 
 // The values of a plain bucket's codes as vectors: computed, computed in part while they are still bytes, or
-// looked up where all fit in one.
+// looked up where all fit in a vector, or in one for each of a float's bytes.
 template <typename C>
 struct ComputedValues : CodeBytes {
   explicit ComputedValues(const typename C::Decoder& d) : decoder(d) {}
@@ -70,6 +70,23 @@ struct LookedUpValues : CodeBytes {
   CGX_HD F32 operator()(U32 code) const { return look_up(table, code); }
 };
 constexpr bool fit_a_table(uint32_t bits) { return kLanes >= 8 && (1u << bits) <= kLanes; }
+// Where words are too few lanes for that, four bytes are looked up and put together.
+constexpr bool kByteTables = kVectors && kLanes < 16;
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+template <typename C>
+struct ByteTableValues {
+  static constexpr uint32_t kStep = kByteLanes;
+  explicit ByteTableValues(const typename C::Decoder& decoder)
+      : table([&](U32 codes) HWY_ATTR { return C::decode_plain(codes, decoder); }) {}
+  ByteTable table;
+  CGX_HD static const uint8_t* prepared(const uint8_t* codes, uint32_t, uint8_t*) { return codes; }
+  CGX_HD void look_up(U8 codes, F32 (&x)[4]) const { table.look_up(codes, x); }
+};
+#endif
+template <typename Values>
+constexpr bool are_of_bytes() {
+  return requires(const Values values, U8 codes, F32(&x)[4]) { values.look_up(codes, x); };
+}
 
 template <typename C>
 class BucketedDecoder {
@@ -134,8 +151,13 @@ class BucketedDecoder {
         if (fit_a_table(layout_.bits)) {
           return decode_plain<kInto>(part, begin, end, decoder, LookedUpValues<C>(decoder), to);
         }
+        if constexpr (kByteTables) {
+          if (layout_.bits <= 4) {
+            return decode_plain<kInto>(part, begin, end, decoder, ByteTableValues<C>(decoder), to);
+          }
+        }
         if constexpr (requires { C::has_factors(decoder); }) {
-          if (layout_.bits > 4 && layout_.bucket >= FactorValues<C>::kStep && C::has_factors(decoder)) {
+          if (layout_.bucket >= FactorValues<C>::kStep && C::has_factors(decoder)) {
             return decode_groups<kInto>(part, begin, end, decoder, FactorValues<C>{decoder}, to);
           }
         }
@@ -185,13 +207,28 @@ class BucketedDecoder {
     ask_ahead<kInto>(to);
     HWY_UNROLL(8)
     for (uint32_t k = 0; k < 8 / kWidth; ++k) {
-      HWY_UNROLL(16)
-      for (uint32_t j = 0; j < kBytes; j += kLanes) {
-        const U32 bytes = load_bytes(in + j);
-        emit<kInto>(values((bytes >> (k * kWidth)) & ((1u << kWidth) - 1)), to, k * kBytes + j);
+      constexpr uint32_t kMask = (1u << kWidth) - 1;
+      if constexpr (are_of_bytes<Values>()) {
+        for (uint32_t j = 0; j < kBytes; j += kByteLanes) {
+          emit_bytes<kInto>((in_blocks(load_byte_lanes(in + j)) >> (k * kWidth)) & kMask, values, to,
+                            k * kBytes + j);
+        }
+      } else {
+        HWY_UNROLL(16)
+        for (uint32_t j = 0; j < kBytes; j += kLanes) {
+          emit<kInto>(values((load_bytes(in + j) >> (k * kWidth)) & kMask), to, k * kBytes + j);
+        }
       }
     }
     return in + kBytes;
+  }
+
+  template <Into kInto, typename Values>
+  CGX_HD static void emit_bytes(U8 codes, const Values& values, const Target& to, size_t i) {
+    F32 x[4];
+    values.look_up(codes, x);
+    HWY_UNROLL(4)
+    for (uint32_t k = 0; k < 4; ++k) emit<kInto>(x[k], to, i + k * kLanes);
   }
 
   template <Into kInto, typename Values>
@@ -205,9 +242,15 @@ class BucketedDecoder {
       const uint32_t n = static_cast<uint32_t>(end - i < kGroup ? end - i : kGroup);
       const uint32_t whole = n - n % Values::kStep;
       const uint8_t* words = values.prepared(codes, whole, buffer);
-      for (uint32_t j = 0; j < whole; j += 2 * kLanes) {
-        emit<kInto>(values(values.load(words + j)), to, j);
-        emit<kInto>(values(values.load(words + j + kLanes)), to, j + kLanes);
+      if constexpr (are_of_bytes<Values>()) {
+        for (uint32_t j = 0; j < whole; j += kByteLanes) {
+          emit_bytes<kInto>(in_blocks(load_byte_lanes(words + j)), values, to, j);
+        }
+      } else {
+        for (uint32_t j = 0; j < whole; j += 2 * kLanes) {
+          emit<kInto>(values(values.load(words + j)), to, j);
+          emit<kInto>(values(values.load(words + j + kLanes)), to, j + kLanes);
+        }
       }
       if (whole != n) decode_staged(decoder, true, codes + whole, n - whole, kInto, to.from(whole));
     }

@@ -30,7 +30,7 @@ CGX_HD void store_codes(const U32 (&code)[4], uint32_t i, uint8_t* out) {
     }
   } else if constexpr (kCodeBits == 9) {
     store_bits(code, 0x100, out + i / 8);
-    store_bytes(code, out + natural_exponents(kGroup) + i);
+    store_bytes(low_bytes(code), out + natural_exponents(kGroup) + i);
   } else {
     store_bytes(code, out + i);
   }
@@ -87,78 +87,107 @@ class ElementwiseEncoder {
   using Coder = typename C::Coder;
   static constexpr bool kGivesBack = S::kFeedback != Feedback::kNone;
 
+  // What a group's loop needs, in locals: the bytes that it stores could be any member.
+  struct Group {
+    S source;
+    GiveBack back;
+    GroupDraws draws;
+    Coder coder;
+    size_t at;  // of its first element
+  };
+  CGX_HD Group group(size_t at) const {
+    return {source_.from(at), back_.from(at), random_.group(), coder_, at};
+  }
+
   struct Block {  // what goes through the registers together
     F32 x[4];
   };
-  CGX_HD Block load(size_t at) const {
+  CGX_HD static Block load(const S& source, uint32_t i) {
     Block block;
     HWY_UNROLL(4)
-    for (uint32_t k = 0; k < 4; ++k) block.x[k] = source_.load(at + k * kLanes);
+    for (uint32_t k = 0; k < 4; ++k) block.x[k] = source.load(i + k * kLanes);
     return block;
   }
 
-  void encode_group(size_t at, uint8_t* out) const {
+  void encode_group(size_t at, uint8_t* HWY_RESTRICT out) const {
+    const Group g = group(at);
     const S next = source_.ahead(at, kAhead, count_, context_.read_next);
     for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
       next.template prefetch<4 * kLanes>(i);
       if constexpr (is_exponent_codec<C>() && S::kPlainHalves) {
-        encode_half_exponents(at + i, i, out);
+        encode_half_exponents(g, i, out);
       } else if constexpr (is_exponent_codec<C>()) {
-        encode_exponents(at + i, i, out);
+        encode_exponents(g, i, out);
       } else {
-        encode_vectors(at + i, i, out);
+        encode_vectors(g, i, out);
       }
     }
   }
 
-  // Elements from `at` on, which are those from i on of their group.
-  CGX_HD void encode_vectors(size_t at, uint32_t i, uint8_t* out) const {
-    const Coder coder = coder_;
-    const auto [x] = load(at);
+  // Elements from i on of their group.
+  CGX_HD void encode_vectors(const Group& g, uint32_t i, uint8_t* out) const {
+    const auto [x] = load(g.source, i);
     U32 largest = 0u;
     for (const F32& v : x) largest = larger(largest, float_bits(v) & 0x7fffffffu);
-    if (HWY_UNLIKELY(any_reaches(largest, C::count_from(coder)))) count(at);
+    const bool has_specials = any_reaches(largest, C::count_from(g.coder));
+    if (HWY_UNLIKELY(has_specials)) count(g.at + i);
     U32 code[4];
+    if constexpr (requires { C::encode_plain(x[0], g.coder); }) {
+      if (HWY_LIKELY(!has_specials)) {
+        HWY_UNROLL(4)
+        for (uint32_t k = 0; k < 4; ++k) code[k] = C::encode_plain(x[k], g.coder);
+        return finish_vectors(g, x, code, i, out);
+      }
+    }
     HWY_UNROLL(4)
-    for (uint32_t k = 0; k < 4; ++k) {
-      code[k] = C::encode(x[k], coder, random_.at(i + k * kLanes));
-      if constexpr (kGivesBack) {
-        give_back<S::kFeedback, false>(x[k], C::decode(code[k], coder), at + k * kLanes, back_);
+    for (uint32_t k = 0; k < 4; ++k) code[k] = C::encode(x[k], g.coder, g.draws.at(i, k));
+    finish_vectors(g, x, code, i, out);
+  }
+
+  CGX_HD static void finish_vectors(const Group& g, const F32 (&x)[4], const U32 (&code)[4], uint32_t i,
+                                    uint8_t* out) {
+    if constexpr (kGivesBack) {
+      HWY_UNROLL(4)
+      for (uint32_t k = 0; k < 4; ++k) {
+        give_back<S::kFeedback, false>(x[k], C::decode(code[k], g.coder), i + k * kLanes, g.back);
       }
     }
     store_codes<C::kCodeBits>(code, i, out);
   }
 
-  // Nearly all are plain, which shows in the exponents that come out.
-  CGX_HD void encode_exponents(size_t at, uint32_t i, uint8_t* out) const {
-    const ExponentRange range = C::exponents(coder_);
-    const auto [x] = load(at);
-    U32 code[4];
+  // Nearly all are plain, which shows in the exponents that come out. Signs are the elements' own, so only
+  // who wants the values rounds them together with the exponents.
+  CGX_HD void encode_exponents(const Group& g, uint32_t i, uint8_t* out) const {
+    const ExponentRange range = C::exponents(g.coder);
+    const auto [x] = load(g.source, i);
+    U32 rounded[4];
     HWY_UNROLL(4)
-    for (uint32_t k = 0; k < 4; ++k) code[k] = natural_encode_plain(x[k], random_.at(i + k * kLanes));
-    const Halves halves = to_halves(code);
-    const Bytes exponents = low_bytes(halves);
-    if (HWY_UNLIKELY(!bytes_within(exponents, range.first, range.last))) return encode_any(at, i, out);
+    for (uint32_t k = 0; k < 4; ++k) {
+      const Draw draw = g.draws.at(i, k);
+      rounded[k] = kGivesBack ? natural_encode_plain(x[k], draw) : round_with(draw, float_bits(x[k]));
+    }
+    const Bytes exponents = kGivesBack ? low_bytes(rounded) : to_bytes(rounded);
+    if (HWY_UNLIKELY(!bytes_within(exponents, range.first, range.last))) return encode_any(g.at, i, out);
     if constexpr (kGivesBack) {
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
-        give_back<S::kFeedback, true>(x[k], natural_decode(code[k]), at + k * kLanes, back_);
+        give_back<S::kFeedback, true>(x[k], natural_decode(rounded[k]), i + k * kLanes, g.back);
       }
     }
     if constexpr (C::kCodeBits == 9) {
-      store_bits(code, 0x100, out + i / 8);
+      store_signs(sign_bytes(x), out + i / 8);
       store_bytes(exponents, out + natural_exponents(kGroup) + i);
     } else {
-      store_bytes(with_signs(exponents, range.offset, halves), out + i);
+      store_bytes(with_signs(exponents, range.offset, sign_bytes(x)), out + i);
     }
   }
 
   // The same on 16 bits.
-  CGX_HD void encode_half_exponents(size_t at, uint32_t i, uint8_t* out) const {
+  CGX_HD void encode_half_exponents(const Group& g, uint32_t i, uint8_t* out) const {
     using Exponents = HalfExponents<S::kElement>;
-    const ExponentRange range = Exponents::range(C::exponents(coder_));
-    const Exponents exponents(source_.stored(at), random_, i);
-    if (HWY_UNLIKELY(!exponents.within(range))) return encode_any(at, i, out);
+    const ExponentRange range = Exponents::range(C::exponents(g.coder));
+    const Exponents exponents(g.source.stored(i), g.draws, i);
+    if (HWY_UNLIKELY(!exponents.within(range))) return encode_any(g.at, i, out);
     if constexpr (C::kCodeBits == 9) {
       exponents.store_signs(out + i / 8);
       exponents.store_exponents(out + natural_exponents(kGroup) + i);
@@ -168,7 +197,9 @@ class ElementwiseEncoder {
   }
 
   // Loads again: what has its address taken would go through memory above.
-  HWY_NOINLINE void encode_any(size_t at, uint32_t i, uint8_t* out) const { encode_vectors(at, i, out); }
+  HWY_NOINLINE void encode_any(size_t at, uint32_t i, uint8_t* out) const {
+    encode_vectors(group(at), i, out);
+  }
 
   HWY_NOINLINE void count(size_t at) const {
     float x[4 * kLanes];
@@ -256,25 +287,38 @@ class Elementwise {
 
   template <Into kInto>
   CGX_HD static void decode_group(const uint8_t* HWY_RESTRICT in, const Coder coder, const Target to) {
-    if constexpr (requires { C::kPlainMask; }) {
-      if (HWY_LIKELY(bytes_within(in, C::kPlainMask, C::kPlainFirst, C::kPlainLast))) {
-        return decode_lanes<kInto, true>(in, coder, to);
-      }
-    }
-    decode_lanes<kInto, false>(in, coder, to);
-  }
-
-  template <Into kInto, bool kPlain>
-  CGX_HD static void decode_lanes(const uint8_t* HWY_RESTRICT in, const Coder coder, const Target to) {
     ask_ahead<kInto>(to);
+    if constexpr (is_exponent_codec<C>()) {
+      if (HWY_LIKELY(is_plain(in))) return decode_exponents<kInto>(in, coder, to);
+    }
     HWY_UNROLL(2)
     for (uint32_t i = 0; i < kGroup; i += kLanes) {
-      const U32 code = load_codes<C::kCodeBits>(in, i);
-      if constexpr (kPlain) {
-        emit<kInto>(C::decode_plain(code, coder), to, i);
+      emit<kInto>(C::decode(load_codes<C::kCodeBits>(in, i), coder), to, i);
+    }
+  }
+
+  // Whether a group's codes are signs and exponents, and nothing else.
+  CGX_HD static bool is_plain(const uint8_t* in) {
+    if constexpr (C::kCodeBits == 9) {
+      return true;
+    } else {
+      return bytes_within(in, C::kPlainMask, C::kPlainFirst, C::kPlainLast);
+    }
+  }
+
+  template <Into kInto>
+  CGX_HD static void decode_exponents(const uint8_t* HWY_RESTRICT in, const Coder coder, const Target to) {
+    for (uint32_t i = 0; i < kGroup; i += kByteLanes) {
+      F32 x[4];
+      if constexpr (C::kCodeBits == 9) {
+        to_floats(in_blocks(load_byte_lanes(in + natural_exponents(kGroup) + i)),
+                  in_blocks(load_sign_bytes(in + i / 8)), x);
       } else {
-        emit<kInto>(C::decode(code, coder), to, i);
+        const U8 codes = in_blocks(load_byte_lanes(in + i));
+        to_floats(C::exponent(codes, coder), low_signs(codes), x);
       }
+      HWY_UNROLL(4)
+      for (uint32_t k = 0; k < 4; ++k) emit<kInto>(x[k], to, i + k * kLanes);
     }
   }
 

@@ -46,6 +46,7 @@ template <typename Fold, typename S>
 CGX_HD auto fold_lanes(const S& source, size_t at, size_t n) {
   auto a = Fold::lift(source.load(at));
   auto b = Fold::lift(source.load(at + kLanes));
+  HWY_UNROLL(4)
   for (size_t i = 2 * kLanes; i < n; i += 2 * kLanes) {
     a = Fold::merge(a, Fold::lift(source.load(at + i)));
     b = Fold::merge(b, Fold::lift(source.load(at + i + kLanes)));

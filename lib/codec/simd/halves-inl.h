@@ -29,16 +29,12 @@ template <DType kType>
 class HalfExponents {
  public:
   // Of the halves from x on, which are those from i on of their group.
-  CGX_HD HalfExponents(const uint16_t* x, const GroupRandom& random, uint32_t i)
+  CGX_HD HalfExponents(const uint16_t* x, GroupDraws draws, uint32_t i)
       : first_(hn::LoadU(HalfTag(), x)), second_(hn::LoadU(HalfTag(), x + 2 * kLanes)) {
-    const auto first = rounded(first_, random.halves_at(i));
-    const auto second = rounded(second_, random.halves_at(i + 2 * kLanes));
-    if constexpr (kType == DType::kF16) {
-      const auto fields = by_turns(hn::ShiftRight<kMantissa>(first), hn::ShiftRight<kMantissa - 8>(second));
-      bytes_ = hn::Add(hn::And(fields, hn::Set(ByteTag(), 0x1f)), hn::Set(ByteTag(), kRebias));
-    } else {
-      bytes_ = by_turns(hn::ShiftRight<kMantissa>(first), hn::ShiftLeft<8 - kMantissa>(second));
-    }
+    const auto first = rounded(first_, draws.halves_at(i, 0));
+    const auto second = rounded(second_, draws.halves_at(i, 1));
+    bytes_ = unsigned_bytes(hn::ShiftRight<kMantissa + 1>(first), hn::ShiftRight<kMantissa + 1>(second));
+    if constexpr (kRebias != 0) bytes_ = hn::Add(bytes_, hn::Set(ByteTag(), kRebias));
   }
 
   // What of a codec's range is right here: the subnormals of fp16, which are none of a float, may round to
@@ -54,41 +50,28 @@ class HalfExponents {
   }
   CGX_HD bool within(ExponentRange range) const { return bytes_within(bytes_, range.first, range.last); }
 
-  CGX_HD void store_exponents(uint8_t* out) const { store_pairs(bytes_, out); }
+  CGX_HD void store_exponents(uint8_t* out) const { hn::StoreU(in_order<2>(bytes_), ByteTag(), out); }
   // A bit each, in order.
   CGX_HD void store_signs(uint8_t* out) const {
-    store_signs_of(first_, out);
-    store_signs_of(second_, out + kLanes / 4);
+    HWY_NAMESPACE::store_signs<2>(signed_bytes(first_, second_), out);
   }
   // Exponents less `offset`, below a sign. REQUIRES: these are below 128.
   CGX_HD void store_signed(uint8_t offset, uint8_t* out) const {
-    const auto signs = by_turns(hn::ShiftRight<8>(first_), second_);
-    const auto codes = hn::Sub(bytes_, hn::Set(ByteTag(), offset));
-    store_pairs(hn::OrAnd(codes, signs, hn::Set(ByteTag(), 0x80)), out);
+    const auto codes = with_signs(bytes_, offset, signed_bytes(first_, second_));
+    hn::StoreU(in_order<2>(codes), ByteTag(), out);
   }
 
  private:
-  using HalfVector = hn::Vec<HalfTag>;
   static constexpr int kMantissa = kType == DType::kF16 ? 10 : 7;
   static constexpr uint8_t kRebias = kType == DType::kF16 ? 127 - 15 : 0;
 
+  // Twice the sum, without the sign: the bit of the draw below those that halves have cannot carry.
   CGX_HD static HalfVector rounded(HalfVector x, HalfVector draw) {
-    return hn::Add(x, hn::ShiftRight<16 - kMantissa>(draw));
-  }
-  // The low bytes of `even` and the high ones of `odd`.
-  CGX_HD static Bytes by_turns(HalfVector even, HalfVector odd) {
-    return hn::BitCast(ByteTag(), hn::IfVecThenElse(hn::Set(HalfTag(), 0xff00), odd, even));
-  }
-  CGX_HD static void store_pairs(Bytes bytes, uint8_t* out) {
-    hn::StoreU(in_order<2>(bytes), ByteTag(), out);
-  }
-  CGX_HD static void store_signs_of(HalfVector x, uint8_t* out) {
-    const hn::RebindToSigned<HalfTag> d;
-    hn::StoreMaskBits(d, hn::Lt(hn::BitCast(d, x), hn::Zero(d)), out);
+    return hn::Add(hn::Add(x, x), hn::ShiftRight<15 - kMantissa>(draw));
   }
 
   HalfVector first_, second_;
-  Bytes bytes_;  // of first and second by turns
+  Bytes bytes_;  // of both, block by block
 };
 
 #endif

@@ -48,18 +48,25 @@ CGX_HD bool bytes_within(const uint8_t*, uint8_t, uint8_t, uint8_t) { return fal
 struct Bytes {
   uint8_t b[4];
 };
-struct Halves {};
-CGX_HD Halves to_halves(const uint32_t (&)[4]) { return {}; }
-CGX_HD Bytes low_bytes(Halves) { return {}; }
+CGX_HD Bytes to_bytes(const uint32_t (&)[4]) { return {}; }
+CGX_HD Bytes low_bytes(const uint32_t (&)[4]) { return {}; }
+CGX_HD Bytes sign_bytes(const float (&)[4]) { return {}; }
 CGX_HD void store_bytes(Bytes, uint8_t*) {}
+CGX_HD void store_signs(Bytes, uint8_t*) {}
 CGX_HD bool bytes_within(Bytes, uint8_t, uint8_t) { return false; }
-CGX_HD Bytes with_signs(Bytes bytes, uint8_t, Halves) { return bytes; }
+CGX_HD Bytes with_signs(Bytes bytes, uint8_t, Bytes) { return bytes; }
 CGX_HD uint32_t lane_numbers() { return 0; }
 CGX_HD float look_up(float table, uint32_t) { return table; }
 using U8 = uint32_t;
 inline constexpr uint32_t kByteLanes = 1;
+CGX_HD U8 byte_lanes(Bytes bytes) { return bytes.b[0]; }
 CGX_HD U8 load_byte_lanes(const uint8_t* x) { return *x; }
 CGX_HD void store_byte_lanes(U8 b, uint8_t* out) { *out = static_cast<uint8_t>(b); }
+CGX_HD Bytes with_signs_at(Bytes bytes, uint32_t, Bytes) { return bytes; }
+CGX_HD U8 in_blocks(U8 b) { return b; }
+CGX_HD U8 load_sign_bytes(const uint8_t*) { return 0; }
+CGX_HD U8 low_signs(U8 b) { return b; }
+CGX_HD void to_floats(U8, U8, float (&)[4]) {}
 CGX_HD uint32_t load_signed_bytes(const uint8_t* x) { return static_cast<uint32_t>(static_cast<int8_t>(*x)); }
 
 using Draw = uint32_t;
@@ -103,6 +110,7 @@ using cgx::fsub;
 using cgx::is_finite_bits;
 using cgx::larger;
 using cgx::larger_signed;
+using cgx::less_signed;
 using cgx::round_with;
 using cgx::select;
 using cgx::select_whole;
@@ -157,6 +165,9 @@ CGX_HD F32 select(Condition c, F32 yes, F32 no) {
 }
 CGX_HD U32 smaller(U32 a, U32 b) { return U32(hn::Min(a.v, b.v)); }
 CGX_HD U32 select_whole(Condition c, F32 x, U32 no) { return select(c, whole_part(x), no); }
+CGX_HD Condition less_signed(U32 a, U32 b) {
+  return {hn::RebindMask(WordTag(), hn::Lt(hn::BitCast(IntTag(), a.v), hn::BitCast(IntTag(), b.v)))};
+}
 CGX_HD U32 larger(U32 a, U32 b) { return U32(hn::Max(a.v, b.v)); }
 CGX_HD U32 larger_signed(U32 a, U32 b) {
   return U32(hn::BitCast(WordTag(), hn::Max(hn::BitCast(IntTag(), a.v), hn::BitCast(IntTag(), b.v))));
@@ -278,34 +289,57 @@ CGX_HD void store_halves(U32 u, uint16_t* out) {
 }
 using ByteTag = hn::Repartition<uint8_t, WordTag>;
 using Bytes = hn::Vec<ByteTag>;
-// Four vectors of words in two of halves, as the instructions give them.
-struct Halves {
-  hn::Vec<HalfTag> ab, cd;
-};
-// REQUIRES: each word is below 2^15.
-CGX_HD Halves to_halves(const U32 (&u)[4]) {
+using HalfVector = hn::Vec<HalfTag>;
+// Two vectors of words in one of halves, and two of these in one of bytes, block by block as the instructions
+// give them; what does not fit saturates, and a sign stays one.
+CGX_HD HalfVector to_halves(U32 a, U32 b) {
   const hn::Repartition<int16_t, WordTag> d16;
-  const HalfTag du16;
   const IntTag di;
-  const auto ab = hn::ReorderDemote2To(d16, hn::BitCast(di, u[0].v), hn::BitCast(di, u[1].v));
-  const auto cd = hn::ReorderDemote2To(d16, hn::BitCast(di, u[2].v), hn::BitCast(di, u[3].v));
-  return {hn::BitCast(du16, ab), hn::BitCast(du16, cd)};
+  return hn::BitCast(HalfTag(), hn::ReorderDemote2To(d16, hn::BitCast(di, a.v), hn::BitCast(di, b.v)));
 }
-// Their low bytes, those of a b and of c d by turns.
-CGX_HD Bytes low_bytes(Halves halves) {
-  const HalfTag du16;
-  const auto low = hn::And(halves.ab, hn::Set(du16, 0xff));
-  return hn::BitCast(ByteTag(), hn::Or(low, hn::ShiftLeft<8>(halves.cd)));
-}
-// Bytes of elements in order, of 4 / kRun vectors' bytes by turns: first at even places, of half of the
-// vectors. A block of a vector has kRun words of bytes.
-template <uint32_t kRun>
-CGX_HD Bytes in_order(Bytes bytes) {
+#if HWY_TARGET == HWY_AVX3
+CGX_HD Bytes unsigned_bytes(HalfVector a, HalfVector b) { return Bytes{_mm512_packus_epi16(a.raw, b.raw)}; }
+CGX_HD Bytes signed_bytes(HalfVector a, HalfVector b) { return Bytes{_mm512_packs_epi16(a.raw, b.raw)}; }
+#elif HWY_TARGET == HWY_AVX2
+CGX_HD Bytes unsigned_bytes(HalfVector a, HalfVector b) { return Bytes{_mm256_packus_epi16(a.raw, b.raw)}; }
+CGX_HD Bytes signed_bytes(HalfVector a, HalfVector b) { return Bytes{_mm256_packs_epi16(a.raw, b.raw)}; }
+#elif HWY_TARGET == HWY_SSE4
+CGX_HD Bytes unsigned_bytes(HalfVector a, HalfVector b) { return Bytes{_mm_packus_epi16(a.raw, b.raw)}; }
+CGX_HD Bytes signed_bytes(HalfVector a, HalfVector b) { return Bytes{_mm_packs_epi16(a.raw, b.raw)}; }
+#else
+// Without saturating: the low bytes, and the high ones.
+CGX_HD Bytes of_turns(HalfVector even, HalfVector odd) {
   const ByteTag d8;
   HWY_ALIGN static constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
-  const auto blocks = hn::BitCast(WordTag(), hn::TableLookupBytes(bytes, hn::LoadDup128(d8, kOrder)));
+  return hn::TableLookupBytes(hn::BitCast(d8, hn::Or(even, odd)), hn::LoadDup128(d8, kOrder));
+}
+CGX_HD Bytes unsigned_bytes(HalfVector a, HalfVector b) {
+  return of_turns(hn::And(a, hn::Set(HalfTag(), 0xff)), hn::ShiftLeft<8>(b));
+}
+CGX_HD Bytes signed_bytes(HalfVector a, HalfVector b) {
+  return of_turns(hn::ShiftRight<8>(a), hn::And(b, hn::Set(HalfTag(), 0xff00)));
+}
+#endif
+
+// Of four vectors of words. REQUIRES: each is below 256.
+CGX_HD Bytes to_bytes(const U32 (&u)[4]) {
+  return unsigned_bytes(to_halves(u[0], u[1]), to_halves(u[2], u[3]));
+}
+// The low bytes. REQUIRES: each word is below 2^15.
+CGX_HD Bytes low_bytes(const U32 (&u)[4]) {
+  const auto mask = hn::Set(HalfTag(), 0xff);
+  return unsigned_bytes(hn::And(to_halves(u[0], u[1]), mask), hn::And(to_halves(u[2], u[3]), mask));
+}
+// Bytes whose top bits are the floats' signs.
+CGX_HD Bytes sign_bytes(const F32 (&x)[4]) {
+  return signed_bytes(to_halves(float_bits(x[0]), float_bits(x[1])),
+                      to_halves(float_bits(x[2]), float_bits(x[3])));
+}
+// Such bytes as elements are in order, of 4 / kRun vectors: a block of a vector gave kRun words of bytes.
+template <uint32_t kRun>
+CGX_HD Bytes in_order(Bytes bytes) {
   if constexpr (kLanes == 4) {
-    return hn::BitCast(d8, blocks);
+    return bytes;
   } else {
     constexpr uint32_t kWords = kLanes / 4 * kRun;  // of a vector
     HWY_ALIGN uint32_t order[kLanes];
@@ -313,12 +347,24 @@ CGX_HD Bytes in_order(Bytes bytes) {
       order[i] = i % kWords / kRun * 4 + i / kWords * kRun + i % kRun;
     }
     const auto indices = hn::IndicesFromVec(WordTag(), hn::Load(WordTag(), order));
-    return hn::BitCast(d8, hn::TableLookupLanes(blocks, indices));
+    return hn::BitCast(ByteTag(), hn::TableLookupLanes(hn::BitCast(WordTag(), bytes), indices));
   }
 }
 
 CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(in_order<1>(bytes), ByteTag(), out); }
-CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { store_bytes(low_bytes(to_halves(u)), out); }
+// REQUIRES: each word is below 256.
+CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { store_bytes(to_bytes(u), out); }
+// Their top bits, in order.
+template <uint32_t kRun = 1>
+CGX_HD void store_signs(Bytes bytes, uint8_t* out) {
+  const hn::RebindToSigned<ByteTag> d;
+  const auto ordered = hn::BitCast(d, in_order<kRun>(bytes));
+#if HWY_ARCH_X86
+  hn::StoreMaskBits(d, hn::MaskFromVec(ordered), out);  // which the top bits alone decide
+#else
+  hn::StoreMaskBits(d, hn::Lt(ordered, hn::Zero(d)), out);
+#endif
+}
 
 // Whether `mask` is set in each of four vectors' words, as bits in order.
 CGX_HD void store_bits(const U32 (&u)[4], uint32_t mask, uint8_t* out) {
@@ -355,13 +401,10 @@ CGX_HD bool bytes_within(Bytes bytes, uint8_t first, uint8_t last) {
   const auto limit = hn::Set(d, static_cast<uint8_t>(last - first));
   return hn::AllTrue(d, hn::Eq(hn::Max(hn::Sub(bytes, hn::Set(d, first)), limit), limit));
 }
-// The low bytes less `offset`, and the top bit of each is what bit 8 of its half is.
-CGX_HD Bytes with_signs(Bytes bytes, uint8_t offset, Halves halves) {
-  const HalfTag du16;
+// The bytes less `offset`, with the top bits of `signs`. REQUIRES: these are below 128.
+CGX_HD Bytes with_signs(Bytes bytes, uint8_t offset, Bytes signs) {
   const ByteTag d;
-  const auto of_ab = hn::And(hn::ShiftRight<1>(halves.ab), hn::Set(du16, 0x80));
-  const auto of_cd = hn::And(hn::ShiftLeft<7>(halves.cd), hn::Set(du16, 0x8000));
-  return hn::Or(hn::Sub(bytes, hn::Set(d, offset)), hn::BitCast(d, hn::Or(of_ab, of_cd)));
+  return hn::OrAnd(hn::Sub(bytes, hn::Set(d, offset)), signs, hn::Set(d, 0x80));
 }
 // True where all of a group's bytes are first..last, apart from the bits outside of `mask`.
 CGX_HD bool bytes_within(const uint8_t* group, uint8_t mask, uint8_t first, uint8_t last) {
@@ -385,18 +428,98 @@ struct ByteCondition {
   hn::Mask<ByteTag> m;
 };
 inline constexpr uint32_t kByteLanes = 4 * kLanes;
+// What enters a byte from its neighbour is left to be masked off.
+CGX_HD U8 operator>>(U8 a, uint32_t n) {
+  return U8(hn::BitCast(ByteTag(), hn::ShiftRightSame(hn::BitCast(HalfTag(), a.v), static_cast<int>(n))));
+}
 CGX_HD U8 operator+(U8 a, U8 b) { return U8(hn::Add(a.v, b.v)); }
 CGX_HD U8 operator&(U8 a, U8 b) { return U8(hn::And(a.v, b.v)); }
 CGX_HD U8 operator|(U8 a, U8 b) { return U8(hn::Or(a.v, b.v)); }
 CGX_HD ByteCondition operator==(U8 a, U8 b) { return {hn::Eq(a.v, b.v)}; }
 CGX_HD U8 select(ByteCondition c, U8 yes, U8 no) { return U8(hn::IfThenElse(c.m, yes.v, no.v)); }
+CGX_HD U8 byte_lanes(Bytes bytes) { return U8(bytes); }
 CGX_HD U8 load_byte_lanes(const uint8_t* x) { return U8(hn::LoadU(ByteTag(), x)); }
 CGX_HD void store_byte_lanes(U8 b, uint8_t* out) { hn::StoreU(b.v, ByteTag(), out); }
+// Bytes in order as what follows takes them: interleaving twice makes four vectors of words, and works within
+// blocks of 128 bits.
+CGX_HD U8 in_blocks(U8 b) {
+  if constexpr (kLanes == 4) {
+    return b;
+  } else {
+    HWY_ALIGN uint32_t order[kLanes];
+    for (uint32_t i = 0; i < kLanes; ++i) order[i] = i % 4 * (kLanes / 4) + i / 4;
+    const auto indices = hn::IndicesFromVec(WordTag(), hn::Load(WordTag(), order));
+    return U8(hn::BitCast(ByteTag(), hn::TableLookupLanes(hn::BitCast(WordTag(), b.v), indices)));
+  }
+}
+CGX_HD void words_of_halves(HalfVector low, HalfVector high, F32& first, F32& second) {
+  first = F32(hn::BitCast(FloatTag(), hn::InterleaveLower(HalfTag(), low, high)));
+  second = F32(hn::BitCast(FloatTag(), hn::InterleaveUpper(HalfTag(), low, high)));
+}
+// Bytes 0 to 3 of floats, each from in_blocks().
+CGX_HD void to_floats(U8 byte0, U8 byte1, U8 byte2, U8 byte3, F32 (&x)[4]) {
+  const ByteTag d8;
+  const auto halves = [](Bytes bytes) HWY_ATTR { return hn::BitCast(HalfTag(), bytes); };
+  words_of_halves(halves(hn::InterleaveLower(d8, byte0.v, byte1.v)),
+                  halves(hn::InterleaveLower(d8, byte2.v, byte3.v)), x[0], x[1]);
+  words_of_halves(halves(hn::InterleaveUpper(d8, byte0.v, byte1.v)),
+                  halves(hn::InterleaveUpper(d8, byte2.v, byte3.v)), x[2], x[3]);
+}
+// Powers of two by their exponent bytes, and bytes whose lowest bits are their signs, both from in_blocks().
+CGX_HD void to_floats(U8 exponents, U8 signs, F32 (&x)[4]) {
+  const ByteTag d8;
+  const auto top_half = [](Bytes both) HWY_ATTR { return hn::ShiftLeft<7>(hn::BitCast(HalfTag(), both)); };
+  const auto zero = hn::Zero(HalfTag());
+  words_of_halves(zero, top_half(hn::InterleaveLower(d8, exponents.v, signs.v)), x[0], x[1]);
+  words_of_halves(zero, top_half(hn::InterleaveUpper(d8, exponents.v, signs.v)), x[2], x[3]);
+}
+// A byte of ones or zeros for each bit, in order.
+CGX_HD U8 load_sign_bytes(const uint8_t* bits) {
+  return U8(hn::VecFromMask(ByteTag(), hn::LoadMaskBits(ByteTag(), bits)));
+}
+// Their top bits in the lowest ones; what is in the others is of no use.
+CGX_HD U8 low_signs(U8 b) {
+  return U8(hn::BitCast(ByteTag(), hn::ShiftRight<7>(hn::BitCast(HalfTag(), b.v))));
+}
+
+// Tables of 16 floats that bytes below 16 are looked up in.
+struct ByteTable {
+  U8 bytes[4] = {0u, 0u, 0u, 0u};  // byte k of all of them, in each block of 128 bits
+  // value(codes): the values of a vector of codes.
+  template <typename Value>
+  CGX_HD explicit ByteTable(Value value) {
+    static_assert(16 % kLanes == 0);
+    U32 all[4];
+    HWY_UNROLL(4)
+    for (uint32_t k = 0; k < 4; ++k) {
+      all[k] = float_bits(value(U32(hn::Iota(WordTag(), k * kLanes % 16))));
+    }
+    HWY_UNROLL(4)
+    for (int n = 0; n < 4; ++n) {
+      U32 part[4];
+      for (uint32_t k = 0; k < 4; ++k) {
+        part[k] = U32(hn::And(hn::ShiftRightSame(all[k].v, 8 * n), hn::Set(WordTag(), 0xff)));
+      }
+      bytes[n] = U8(in_order<1>(to_bytes(part)));
+    }
+  }
+  // Of codes from in_blocks().
+  CGX_HD void look_up(U8 codes, F32 (&x)[4]) const {
+    const auto byte = [&](const U8& of_all) HWY_ATTR { return U8(hn::TableLookupBytes(of_all.v, codes.v)); };
+    to_floats(byte(bytes[0]), byte(bytes[1]), byte(bytes[2]), byte(bytes[3]), x);
+  }
+};
+
 // Extended by their signs to words.
 CGX_HD U32 load_signed_bytes(const uint8_t* x) {
   const hn::Rebind<int8_t, WordTag> d8;
   return U32(
       hn::BitCast(WordTag(), hn::PromoteTo(IntTag(), hn::LoadU(d8, reinterpret_cast<const int8_t*>(x)))));
+}
+
+// The bytes with the top bits of `signs` at bit `place`.
+CGX_HD Bytes with_signs_at(Bytes bytes, uint32_t place, Bytes signs) {
+  return (U8(bytes) | ((U8(signs) >> (7 - place)) & (1u << place))).v;
 }
 
 // 0, 1, 2, ...

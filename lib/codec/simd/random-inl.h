@@ -18,6 +18,47 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+// The draws of one group, by its words.
+class GroupDraws {
+ public:
+  CGX_HD explicit GroupDraws(const uint32_t* words) : words_(words) {}
+
+  // Draws of vector k, below 4, of those that begin with element i of the group. REQUIRES: i is a multiple of
+  // 4 kLanes, so that what depends on k is known to the compiler.
+  CGX_HD Draw at(uint32_t i, uint32_t k) const {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+    return draw_from_word(words_[(i + k) / 4], (i + k) % 4);
+#else
+    const uint32_t j = k * kLanes;
+    return {hn::LoadDup128(WordTag(), word_of(i) + j / 16 * 4), j % 16 * 4};
+#endif
+  }
+
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  // The first 16 bits of the draws of twice as many elements: of pair k, below 2, of vectors.
+  CGX_HD auto halves_at(uint32_t i, uint32_t k) const {
+    const hn::Repartition<uint8_t, WordTag> d8;
+    const HalfTag d16;
+    const uint32_t j = k * 2 * kLanes;
+    const uint32_t* first = word_of(i) + j / 16 * 4;
+    auto words = hn::LoadDup128(WordTag(), first);
+    if constexpr (kLanes == 16) {  // 32 elements, of two blocks
+      words = hn::IfThenElse(hn::FirstN(WordTag(), 8), words, hn::LoadDup128(WordTag(), first + 4));
+    }
+    const auto order = hn::Load(d8, kFirstHalves + j % 16 * 2);
+    return hn::BitCast(d16, hn::TableLookupBytes(hn::BitCast(d8, words), order));
+  }
+#endif
+
+ private:
+  // Word i / 4, a byte an element.
+  CGX_HD const uint32_t* word_of(uint32_t i) const {
+    return reinterpret_cast<const uint32_t*>(reinterpret_cast<const uint8_t*>(words_) + i);
+  }
+
+  const uint32_t* words_;
+};
+
 // What all groups of one key have in common, and the words of one of them and its neighbours.
 class GroupRandom {
  public:
@@ -31,13 +72,14 @@ class GroupRandom {
       k1 += 0xBB67AE85u;
     }
     // Only the first counter differs in a group: half of the first two rounds is the same for all.
-    const uint64_t first = uint64_t{kMultiplier1} * key.operation;
-    const auto c0 = static_cast<uint32_t>((first >> 32) ^ key.tensor ^ keys_[0][0]);
+    const uint64_t of_operation = uint64_t{kMultiplier1} * key.operation;
+    const auto c0 = static_cast<uint32_t>((of_operation >> 32) ^ key.tensor ^ keys_[0][0]);
     const uint64_t second = uint64_t{kMultiplier0} * c0;
     keys_[0][1] ^= uint64_t{key.rank} | (uint64_t{key.stage} << 16);
-    keys_[1][0] ^= static_cast<uint32_t>(first);
+    keys_[1][0] ^= static_cast<uint32_t>(of_operation);
     keys_[1][1] ^= second >> 32;
     after_second_ = second;
+    spread_keys();
   }
 
   // A group that follows another may be there already.
@@ -47,39 +89,16 @@ class GroupRandom {
     words_ = all_words_[group % kGroups];
   }
 
-  // Draws of elements [i, i + kLanes) of the group. REQUIRES: i is a multiple of kLanes.
-  CGX_HD Draw at(uint32_t i) const {
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-    return draw_from_word(words_[i / 4], i % 4);
-#else
-    if constexpr (kLanes == 16) {
-      return {hn::LoadDup128(WordTag(), words_ + i / 4), 0};
-    } else {
-      return {hn::LoadDup128(WordTag(), words_ + i / 16 * 4), i % 16 * 4};
-    }
-#endif
-  }
-
-#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
-  // The first 16 bits of the draws of elements [i, i + 2 kLanes). REQUIRES: i is a multiple of 2 kLanes.
-  CGX_HD auto halves_at(uint32_t i) const {
-    const hn::Repartition<uint8_t, WordTag> d8;
-    const HalfTag d16;
-    const uint32_t* first = words_ + i / 16 * 4;
-    auto words = hn::LoadDup128(WordTag(), first);
-    if constexpr (kLanes == 16) {  // 32 elements, of two blocks
-      words = hn::IfThenElse(hn::FirstN(WordTag(), 8), words, hn::LoadDup128(WordTag(), first + 4));
-    }
-    const auto order = hn::Load(d8, kFirstHalves + i % 16 * 2);
-    return hn::BitCast(d16, hn::TableLookupBytes(hn::BitCast(d8, words), order));
-  }
-#endif
+  // Of the group that was sought last.
+  CGX_HD GroupDraws group() const { return GroupDraws(words_); }
 
   // All 256.
   HWY_NOINLINE void draws(uint32_t* HWY_RESTRICT out) const {
-    for (uint32_t i = 0; i < kGroup; i += kLanes) {
-      const U32 lanes = at(i) >> 0;
-      memcpy(out + i, &lanes, sizeof(lanes));
+    for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
+      for (uint32_t k = 0; k < 4; ++k) {
+        const U32 lanes = group().at(i, k) >> 0;
+        memcpy(out + i + k * kLanes, &lanes, sizeof(lanes));
+      }
     }
   }
 
@@ -91,6 +110,8 @@ class GroupRandom {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
   static constexpr uint32_t kGroups = 1;
+  static constexpr uint32_t kCounters = 1;
+  void spread_keys() {}
 
   CGX_HD void philox(uint32_t group, uint32_t lane) {
     uint32_t words[4];
@@ -100,8 +121,10 @@ class GroupRandom {
 
 #else
 
-  // Four vectors of counters at once keep the multipliers busy: two groups of the widest.
-  static constexpr uint32_t kCounters = 2 * kLanes;
+  // Four vectors of counters at once keep the multipliers busy: two groups of the widest. Where there are
+  // only 16 registers, two: the next two do not wait for them.
+  static constexpr uint32_t kPairs = kLanes == 16 ? 2 : 1;
+  static constexpr uint32_t kCounters = kPairs * kLanes;
   static constexpr uint32_t kGroups = kCounters > kGroupLanes ? kCounters / kGroupLanes : 1;
 
   using WideTag = hn::ScalableTag<uint64_t>;
@@ -110,29 +133,50 @@ class GroupRandom {
     Wide c0, c1, c2, c3;
   };
 
+#if HWY_TARGET == HWY_AVX3
+  // An operand of one word for all lanes costs nothing.
+  void spread_keys() {}
+  CGX_HD Wide round_key(uint32_t round, uint32_t i) const { return hn::Set(WideTag(), keys_[round][i]); }
+#else
+  void spread_keys() {
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      for (uint32_t i = 0; i < 2; ++i) {
+        hn::Store(hn::Set(WideTag(), keys_[round][i]), WideTag(), wide_keys_[round][i]);
+      }
+    }
+  }
+  CGX_HD Wide round_key(uint32_t round, uint32_t i) const {
+    return hn::Load(WideTag(), wide_keys_[round][i]);
+  }
+  HWY_ALIGN uint64_t wide_keys_[kRounds][2][kLanes / 2];
+#endif
+
   // Every second counter from `counter` on, after two rounds.
   CGX_HD Counters begin(uint32_t counter) const {
     const WideTag d;
     const auto c0 = hn::Add(hn::Set(d, uint64_t{counter}), hn::Add(hn::Iota(d, 0), hn::Iota(d, 0)));
     const auto p0 = product(c0, kMultiplier0);
-    const auto c2 = hn::Xor(hn::ShiftRight<32>(p0), hn::Set(d, keys_[0][1]));
+    const auto c2 = hn::Xor(hn::ShiftRight<32>(p0), round_key(0, 1));
     const auto p1 = product(c2, kMultiplier1);
-    return {hn::Xor(hn::ShiftRight<32>(p1), hn::Set(d, keys_[1][0])), p1,
-            hn::Xor(p0, hn::Set(d, keys_[1][1])), hn::Set(d, after_second_)};
+    return {hn::Xor(hn::ShiftRight<32>(p1), round_key(1, 0)), p1, hn::Xor(p0, round_key(1, 1)),
+            hn::Set(d, after_second_)};
   }
   CGX_HD static Wide product(Wide counter, uint32_t multiplier) {
     return hn::MulEven(hn::BitCast(WordTag(), counter), hn::Set(WordTag(), multiplier));
   }
 
-  // Words of counters [lane, lane + 2 kLanes) of the groups.
+  // Words of counters [lane, lane + kCounters) of the groups.
   CGX_HD void philox(uint32_t group, uint32_t lane) {
-    const WideTag d;
     const uint32_t counter = group * kGroupLanes + lane;
-    Counters c[4] = {begin(counter), begin(counter + 1), begin(counter + kLanes),
-                     begin(counter + kLanes + 1)};
+    Counters c[2 * kPairs];
+    for (uint32_t pair = 0; pair < kPairs; ++pair) {
+      c[2 * pair] = begin(counter + pair * kLanes);
+      c[2 * pair + 1] = begin(counter + pair * kLanes + 1);
+    }
+    HWY_UNROLL(5)
     for (uint32_t round = 2; round < kRounds; ++round) {
-      const auto k0 = hn::Set(d, keys_[round][0]);
-      const auto k1 = hn::Set(d, keys_[round][1]);
+      const auto k0 = round_key(round, 0);
+      const auto k1 = round_key(round, 1);
       HWY_UNROLL(4)
       for (Counters& v : c) {
         const auto p0 = product(v.c0, kMultiplier0);
@@ -140,13 +184,13 @@ class GroupRandom {
         v = {hn::Xor3(hn::ShiftRight<32>(p1), v.c1, k0), p1, hn::Xor3(hn::ShiftRight<32>(p0), v.c3, k1), p0};
       }
     }
-    for (uint32_t half = 0; half < 2; ++half) {
-      const uint32_t at = lane + half * kLanes;
+    for (uint32_t pair = 0; pair < kPairs; ++pair) {
+      const uint32_t at = lane + pair * kLanes;
       uint32_t* words = all_words_[at / kGroupLanes] + at % kGroupLanes;
-      merge(c[2 * half + 1].c0, c[2 * half].c0, words);
-      merge(c[2 * half + 1].c1, c[2 * half].c1, words + kGroupLanes);
-      merge(c[2 * half + 1].c2, c[2 * half].c2, words + 2 * kGroupLanes);
-      merge(c[2 * half + 1].c3, c[2 * half].c3, words + 3 * kGroupLanes);
+      merge(c[2 * pair + 1].c0, c[2 * pair].c0, words);
+      merge(c[2 * pair + 1].c1, c[2 * pair].c1, words + kGroupLanes);
+      merge(c[2 * pair + 1].c2, c[2 * pair].c2, words + 2 * kGroupLanes);
+      merge(c[2 * pair + 1].c3, c[2 * pair].c3, words + 3 * kGroupLanes);
     }
   }
 
@@ -159,8 +203,7 @@ class GroupRandom {
 #endif
 
   HWY_NOINLINE void fill(uint32_t first) {
-    constexpr uint32_t kStep = kVectors ? 2 * kLanes : 1;
-    for (uint32_t lane = 0; lane < kGroups * kGroupLanes; lane += kStep) philox(first, lane);
+    for (uint32_t lane = 0; lane < kGroups * kGroupLanes; lane += kCounters) philox(first, lane);
     first_group_ = first;
     filled_ = true;
   }
