@@ -108,6 +108,37 @@ __attribute__((target("sse4.2,pclmul"))) uint32_t by_fold128(uint32_t state, con
   return finish(sum, data, bytes);
 }
 
+constexpr size_t kStep256 = 128;  // four accumulators
+#define CGX_TARGET_FOLD256 __attribute__((target("sse4.2,pclmul,avx2,vpclmulqdq")))
+
+CGX_TARGET_FOLD256 inline __m256i fold(__m256i block, __m256i by, __m256i onto) {
+  return _mm256_xor_si256(
+      _mm256_xor_si256(_mm256_clmulepi64_epi128(block, by, 0x00), _mm256_clmulepi64_epi128(block, by, 0x11)),
+      onto);
+}
+
+CGX_TARGET_FOLD256 inline __m256i load256(const uint8_t* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+CGX_TARGET_FOLD256 uint32_t by_fold256(uint32_t state, const uint8_t* data, size_t bytes) {
+  if (bytes < 2 * kStep256) return by_fold128(state, data, bytes);
+  const __m256i far =
+      _mm256_set_epi64x(power(1024 - 32), power(1024 + 32), power(1024 - 32), power(1024 + 32));
+  const __m256i near = _mm256_set_epi64x(power(256 - 32), power(256 + 32), power(256 - 32), power(256 + 32));
+  __m256i sums[4];
+  for (int i = 0; i < 4; ++i) sums[i] = load256(data + 32 * i);
+  sums[0] = _mm256_xor_si256(sums[0], _mm256_zextsi128_si256(_mm_cvtsi32_si128(static_cast<int>(state))));
+  data += kStep256;
+  bytes -= kStep256;
+  for (; bytes >= kStep256; data += kStep256, bytes -= kStep256) {
+    for (int i = 0; i < 4; ++i) sums[i] = fold(sums[i], far, load256(data + 32 * i));
+  }
+  const __m256i sum = fold(fold(fold(sums[0], near, sums[1]), near, sums[2]), near, sums[3]);
+  const __m128i step = _mm_set_epi64x(power(128 - 32), power(128 + 32));
+  return finish(fold(_mm256_castsi256_si128(sum), step, _mm256_extracti128_si256(sum, 1)), data, bytes);
+}
+
 constexpr size_t kStep512 = 256;  // four accumulators
 #define CGX_TARGET_FOLD512 __attribute__((target("sse4.2,pclmul,avx512f,avx512vl,avx512dq,vpclmulqdq")))
 
@@ -118,7 +149,7 @@ CGX_TARGET_FOLD512 inline __m512i fold(__m512i block, __m512i by, __m512i onto) 
 }
 
 CGX_TARGET_FOLD512 uint32_t by_fold512(uint32_t state, const uint8_t* data, size_t bytes) {
-  if (bytes < 2 * kStep512) return by_fold128(state, data, bytes);
+  if (bytes < 2 * kStep512) return by_fold256(state, data, bytes);
   const __m512i far =
       _mm512_set4_epi64(power(2048 - 32), power(2048 + 32), power(2048 - 32), power(2048 + 32));
   const __m512i near = _mm512_set4_epi64(power(512 - 32), power(512 + 32), power(512 - 32), power(512 + 32));
@@ -165,9 +196,10 @@ Crc32cPath crc32c_path() {
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("sse4.2")) return Crc32cPath::kTable;
   if (!__builtin_cpu_supports("pclmul")) return Crc32cPath::kInstruction;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("vpclmulqdq")) return Crc32cPath::kFold128;
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("vpclmulqdq");
-  return wide ? Crc32cPath::kFold512 : Crc32cPath::kFold128;
+                    __builtin_cpu_supports("avx512dq");
+  return wide ? Crc32cPath::kFold512 : Crc32cPath::kFold256;
 #elif defined(__aarch64__)
   return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0 ? Crc32cPath::kInstruction : Crc32cPath::kTable;
 #else
@@ -181,6 +213,8 @@ uint32_t crc32c(Crc32cPath path, uint32_t crc, const void* data, size_t bytes) {
 #if defined(__x86_64__)
     case Crc32cPath::kFold512:
       return ~by_fold512(~crc, from, bytes);
+    case Crc32cPath::kFold256:
+      return ~by_fold256(~crc, from, bytes);
     case Crc32cPath::kFold128:
       return ~by_fold128(~crc, from, bytes);
 #endif

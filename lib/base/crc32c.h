@@ -11,7 +11,7 @@ namespace cgx {
 // The CRC of what `crc` is the CRC of (0: of nothing), followed by `bytes` bytes at `data`.
 uint32_t crc32c(uint32_t crc, const void* data, size_t bytes);
 
-enum class Crc32cPath : uint8_t { kTable, kInstruction, kFold128, kFold512 };
+enum class Crc32cPath : uint8_t { kTable, kInstruction, kFold128, kFold256, kFold512 };
 
 // The fastest that this CPU has.
 Crc32cPath crc32c_path();

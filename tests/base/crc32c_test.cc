@@ -12,8 +12,8 @@ namespace {
 
 std::vector<Crc32cPath> paths() {
   std::vector<Crc32cPath> all;
-  for (const Crc32cPath path :
-       {Crc32cPath::kTable, Crc32cPath::kInstruction, Crc32cPath::kFold128, Crc32cPath::kFold512}) {
+  for (const Crc32cPath path : {Crc32cPath::kTable, Crc32cPath::kInstruction, Crc32cPath::kFold128,
+                                Crc32cPath::kFold256, Crc32cPath::kFold512}) {
     if (path <= crc32c_path()) all.push_back(path);
   }
   return all;
