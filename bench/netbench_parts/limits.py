@@ -33,7 +33,8 @@ def feedback(figures):
     found = []
     for name in DENSE:
         cost, least = (rows.get(name, {}).get(field) for field in ("feedback_cost", "feedback_least"))
-        if cost is not None and least is not None and cost > FEEDBACK:
+        moved = "move_for_feedback_us" in rows.get(name, {})  # files of before did not write the block's bytes
+        if moved and cost is not None and least is not None and cost > FEEDBACK:
             found.append(f"`{name}` {least:.0%} (measured: {cost:.0%})")
     if not found:
         return None

@@ -15,8 +15,9 @@ BURST = 128 << 10  # of scripts/netns at rates up to 2 Gb/s
 
 
 class Page:
-    def __init__(self, figures, pictures):
+    def __init__(self, figures, pictures, others=()):
         self.figures, self.pictures = figures, pictures
+        self.others = others  # directories with other machines' pages, below that of the pictures
         self.lines = []
 
     def say(self, *lines):
@@ -86,6 +87,9 @@ class Page:
             "bound unless a row says so, and all replicas were identical.",
             "",
         )
+        if self.others:
+            links = ", ".join(f"[{name}]({self.directory}{name}/BENCHMARKS.md)" for name in self.others)
+            self.say(f"Other machines, perhaps of earlier commits: {links}.", "")
         self.controls()
 
     def controls(self):
