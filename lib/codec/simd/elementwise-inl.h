@@ -132,7 +132,7 @@ class ElementwiseEncoder {
     const bool has_specials = any_reaches(largest, C::count_from(g.coder));
     if (HWY_UNLIKELY(has_specials)) count(g.at + i);
     U32 code[4];
-    if constexpr (requires { C::encode_plain(x[0], g.coder); }) {
+    if constexpr (has_plain_elements()) {
       if (HWY_LIKELY(!has_specials)) {
         HWY_UNROLL(4)
         for (uint32_t k = 0; k < 4; ++k) code[k] = C::encode_plain(x[k], g.coder);
@@ -142,6 +142,11 @@ class ElementwiseEncoder {
     HWY_UNROLL(4)
     for (uint32_t k = 0; k < 4; ++k) code[k] = C::encode(x[k], g.coder, g.draws.at(i, k));
     finish_vectors(g, x, code, i, out);
+  }
+
+  // Where there is less to do for vectors of which count_from() has nothing to count.
+  static constexpr bool has_plain_elements() {
+    return requires(F32 x, Coder coder) { C::encode_plain(x, coder); };
   }
 
   CGX_HD static void finish_vectors(const Group& g, const F32 (&x)[4], const U32 (&code)[4], uint32_t i,
