@@ -28,15 +28,18 @@ def codec_share(figures, cache, name, field, dtype="float"):
     return None if value is None else Ratio(value, value, value)
 
 
-def worst_codec(figures, field, names, dtypes=("float",)):
-    """The least of several codecs, in both caches."""
+PLACES = {"warm": "in L2", "cold": "from DRAM"}
+
+
+def worst_codec(figures, field, names, dtypes=("float",), caches=PLACES):
+    """The least of several codecs."""
     found = []
-    for cache in ("warm", "cold"):
+    for cache in caches:
         for dtype in dtypes:
             for name in names:
                 share = codec_share(figures, cache, name, field, dtype)
                 if share:
-                    share.where = f"{name}, {dtype}, {'in L2' if cache == 'warm' else 'from DRAM'}"
+                    share.where = f"{name}, {dtype}, {PLACES[cache]}"
                     found.append(share)
     return worst(found)
 
@@ -118,10 +121,11 @@ def table(figures):
 
 def codec_lines(figures):
     lines = []
-    for cache, place, floors in (
-        ("warm", "in L2", {"natural": (0.4, 0.8), "bits": (0.25, 0.45), "add": (0.8, 1.0)}),
-        ("cold", "from DRAM", {"natural": (0.8, 1.3), "bits": (0.8, 1.2), "add": (0.85, 1.3)}),
+    for cache, floors in (
+        ("warm", {"natural": (0.4, 0.8), "bits": (0.25, 0.45), "add": (0.8, 1.0)}),
+        ("cold", {"natural": (0.8, 1.3), "bits": (0.8, 1.2), "add": (0.85, 1.3)}),
     ):
+        place = PLACES[cache]
         for work, field in (("encode", "encode_over_memcpy"), ("decode+add", "decode_add_over_memcpy")):
             for name in DENSE:
                 kind = "add" if work != "encode" else "natural" if name.startswith("natural") else "bits"
@@ -132,9 +136,10 @@ def codec_lines(figures):
         names = [f"{family}:bits={bits}" for family in families for bits in widths]
         got = worst_codec(figures, "encode_over_base", names)
         lines.append(Line(f"encode, {'/'.join(map(str, widths))} bits against 4: the worst", floor, None, got))
-    got = worst_codec(figures, "encode_over_base", (*DENSE, TOPK), ("half", "bfloat16"))
-    lines.append(Line("encode, fp16 and bf16 against fp32, an element: the worst", 1, None, got))
-    lines.append(feedback_line(figures))
+    for cache, place in PLACES.items():
+        got = worst_codec(figures, "encode_over_base", (*DENSE, TOPK), ("half", "bfloat16"), (cache,))
+        lines.append(Line(f"encode {place}, fp16 and bf16 against fp32, an element: the worst", 1, None, got))
+    lines += [feedback_line(figures, cache) for cache in PLACES]
     got = codec_share(figures, "cold", TOPK, "encode_over_nth_element")
     lines.append(Line("top-k 1 % exact, against nth_element", SELECTION, 29, got))
     torch = (figures.step("codec", "torch.topk") or {}).get("document", {}).get("ratios")
@@ -142,19 +147,19 @@ def codec_lines(figures):
     return lines
 
 
-def feedback_line(figures):
+def feedback_line(figures, cache):
     """What error feedback costs is a share of encoding's time; here as the speed that is left."""
     costs = []
-    for cache in ("warm", "cold"):
-        for name in DENSE:
-            cost = figures.codecs(cache).get(name, {}).get("feedback_cost")
-            if cost is not None:
-                left = 1 / (1 + cost)
-                costs.append(
-                    Ratio(left, left, left, f"{name}, {'in L2' if cache == 'warm' else 'from DRAM'}: {cost:.0%}")
-                )
+    for name in DENSE:
+        cost = figures.codecs(cache).get(name, {}).get("feedback_cost")
+        if cost is not None:
+            left = 1 / (1 + cost)
+            costs.append(Ratio(left, left, left, f"{name}: {cost:.0%}"))
     return Line(
-        f"encode with error feedback (at most {FEEDBACK:.0%} more time), speed left: the worst", 1 / (1 + FEEDBACK), None, worst(costs)
+        f"encode {PLACES[cache]} with error feedback (at most {FEEDBACK:.0%} more time), speed left: the worst",
+        1 / (1 + FEEDBACK),
+        None,
+        worst(costs),
     )
 
 

@@ -9,7 +9,7 @@ namespace {
 // time they cost a tenth of all.
 constexpr uint32_t kTrialEvery = 128;
 // The fastest use lately counts; a slower one raises that a little, however long it was kept from its core.
-constexpr double kRise = 1.0 / 8, kMostRise = 4;
+constexpr double kRise = 1.0 / 8, kMostRise = 1.5;
 
 }  // namespace
 

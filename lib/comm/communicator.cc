@@ -226,6 +226,7 @@ Status Communicator::execute_plan(const AllreduceCall& call, const CachedPlan& p
   args.timeout_ms = timeout_ms;
   args.workspace = &workspace_;
   args.parallel = parallel_.get();
+  args.shared_writes = plan.shared_writes.get();
   args.stats = run_stats;
   args.notes = observer_->notes(plan);
   args.trace = observer_->trace();

@@ -20,10 +20,9 @@ uint64_t round_two_digits(uint64_t value) {
 
 }  // namespace
 
-void Measurement::Codec::scale(double factor, bool hot) {
-  for (uint64_t* ps : {hot ? &encode_hot : &encode_cold, hot ? &decode_hot : &decode_cold}) {
-    *ps = static_cast<uint64_t>(static_cast<double>(*ps) * factor);
-  }
+void Measurement::Times::scale(double encode_factor, double decode_factor) {
+  encode = static_cast<uint64_t>(static_cast<double>(encode) * encode_factor);
+  decode = static_cast<uint64_t>(static_cast<double>(decode) * decode_factor);
 }
 
 Status Prober::measure(Measurement* m) {
@@ -99,10 +98,10 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   for (size_t i = 0; i < list.size(); ++i) {
     CodecCost cost;
     cost.spec = list[i].spec;
-    cost.encode_hot = slowest([i](const Measurement& m) { return m.codecs[i].encode_hot; });
-    cost.decode_hot = slowest([i](const Measurement& m) { return m.codecs[i].decode_hot; });
-    cost.encode_cold = slowest([i](const Measurement& m) { return m.codecs[i].encode_cold; });
-    cost.decode_cold = slowest([i](const Measurement& m) { return m.codecs[i].decode_cold; });
+    for (size_t s = 0; s < kScales; ++s) {
+      cost.at[s].encode = slowest([&](const Measurement& m) { return m.codecs[i][s].encode; });
+      cost.at[s].decode = slowest([&](const Measurement& m) { return m.codecs[i][s].decode; });
+    }
     p.codecs.push_back(cost);
   }
   return p;

@@ -1,6 +1,6 @@
 // Measures what cost.h needs to know, through the transport that collectives use and into its own message
 // memory: latencies of all pairs, the link alone and with everybody sending at once, and each candidate
-// codec. Where codecs and not the link decide, small and large collectives are then run with each codec, and
+// codec. Where codecs and not the link decide, collectives of each Scale are then run with each codec, and
 // its figures scaled so that the cost model gives their time; where the link decides, a large uncompressed
 // one is, and says what a byte takes that comes from memory and goes there. Otherwise a codec that was run
 // would be compared with one that was not. The ranks exchange what they measured and take the slowest of each
@@ -20,13 +20,14 @@ namespace cgx {
 // What one rank measured, as it travels: all times in picoseconds.
 struct Measurement {
   static constexpr size_t kMaxCodecs = 8;
-  static constexpr uint64_t kMagic = 0x3350584743;  // "CGXP3"
+  static constexpr uint64_t kMagic = 0x3450584743;  // "CGXP4"
 
-  struct Codec {
-    uint64_t encode_hot, decode_hot, encode_cold, decode_cold;
+  struct Times {  // of an element
+    uint64_t encode, decode;
 
-    void scale(double factor, bool hot);
+    void scale(double encode_factor, double decode_factor);
   };
+  using Codec = std::array<Times, kScales>;  // by Scale
 
   uint64_t magic = kMagic;
   uint64_t call = 0;

@@ -92,6 +92,7 @@ const CachedPlan* PlanCache::find(const Layout& layout) {
   cached.plan = selection.algorithm->plan({config_.rank, config_.size, selection.layout,
                                            selection.slice_bytes, config_.hosts, config_.inner_codec});
   cached.tally = make_tally(cached.plan, selection.layout);
+  cached.shared_writes = std::make_unique<TwoWays>(shared_writes_of(selection.layout));
   cached.layout = std::move(selection.layout);
   entries_.push_back(std::move(entry));
   return &cached;

@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/two_ways.h"
 #include "comm/accounting.h"
 #include "comm/ledger.h"
 #include "plan/plan.h"
+#include "plan/run.h"
 #include "plan/select.h"
 
 namespace cgx {
@@ -26,6 +28,9 @@ struct CachedPlan {
   Accounting accounting;
   Plan plan;
   std::shared_ptr<PlanTally> tally;
+  // RunArgs::shared_writes of this plan's calls. All ranks try the other way at the same call, as all make
+  // the same calls.
+  std::unique_ptr<TwoWays> shared_writes;
 };
 
 class PlanCache {

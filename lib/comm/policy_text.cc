@@ -38,12 +38,18 @@ constexpr Field kFields[] = {{"call_ns", &Profile::call},
 
 struct CodecField {
   const char* name;
-  double CodecCost::*at;
+  Scale scale;
+  double ElementCost::*at;
 };
-constexpr CodecField kCodecFields[] = {{"encode_hot_ns", &CodecCost::encode_hot},
-                                       {"decode_hot_ns", &CodecCost::decode_hot},
-                                       {"encode_cold_ns", &CodecCost::encode_cold},
-                                       {"decode_cold_ns", &CodecCost::decode_cold}};
+constexpr CodecField kCodecFields[] = {{"encode_small_ns", Scale::kSmall, &ElementCost::encode},
+                                       {"decode_small_ns", Scale::kSmall, &ElementCost::decode},
+                                       {"encode_hot_ns", Scale::kCached, &ElementCost::encode},
+                                       {"decode_hot_ns", Scale::kCached, &ElementCost::decode},
+                                       {"encode_cold_ns", Scale::kMemory, &ElementCost::encode},
+                                       {"decode_cold_ns", Scale::kMemory, &ElementCost::decode}};
+double& number_of(CodecCost& cost, const CodecField& field) {
+  return cost.at[static_cast<size_t>(field.scale)].*field.at;
+}
 
 Json choices(const Profile& profile) {
   Json list = Json::array();
@@ -87,9 +93,12 @@ Result<CodecCost> read_codec(const Json& from, const std::string& source) {
   const Result<CodecSpec> spec = parse_spec(from["codec"].get<std::string>());
   if (!spec.ok()) return invalid(source, spec.status().message());
   cost.spec = *spec;
+  const bool has_small = from.contains(kCodecFields[0].name);  // versions that did not measure it have none
   for (const CodecField& field : kCodecFields) {
-    CGX_RETURN_IF_ERROR(read_number(from, field.name, source, &(cost.*field.at)));
+    if (field.scale == Scale::kSmall && !has_small) continue;
+    CGX_RETURN_IF_ERROR(read_number(from, field.name, source, &number_of(cost, field)));
   }
+  if (!has_small) cost.at[0] = cost.at[static_cast<size_t>(Scale::kCached)];
   return cost;
 }
 
@@ -97,9 +106,9 @@ Result<CodecCost> read_codec(const Json& from, const std::string& source) {
 
 std::string to_json(const Policy& policy) {
   Json codecs = Json::array();
-  for (const CodecCost& cost : policy.profile.codecs) {
+  for (CodecCost cost : policy.profile.codecs) {
     Json row = {{"codec", to_string(cost.spec)}};
-    for (const CodecField& field : kCodecFields) row[field.name] = cost.*field.at;
+    for (const CodecField& field : kCodecFields) row[field.name] = number_of(cost, field);
     codecs.push_back(row);
   }
   Json json = {{"cgx_policy", kFormat},

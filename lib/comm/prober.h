@@ -38,8 +38,9 @@ constexpr size_t kSmall = 64;  // bytes of a message whose time is latency
 struct Trial {
   uint64_t raw_bytes;
   int repeats;
-  bool warm;  // once more before, which does not count
+  bool warm;  // each time once more before, which does not count
   double longest_ns;
+  uint64_t walked_bytes;  // among so many its elements lie, here and there
 };
 
 class Prober {
@@ -75,15 +76,16 @@ class Prober {
   Result<double> stream_ns(const std::vector<int>& peers, size_t messages);
   void fill_elements();
   Status codecs(Measurement* m);
-  // The next place of `count` elements.
-  uint64_t walk(uint64_t count);
-  Status run_once(const Layout& layout, const Plan& plan, double* ns);
+  // The next place of `count` elements among the first `length`.
+  uint64_t walk(uint64_t count, uint64_t length);
   struct Contender {
     Layout layout;
     Plan plan;
-    std::vector<double> times;
-    double ns;
+    TwoWays shared_writes;
+    std::vector<double> times = {};
+    double ns = 0;
   };
+  Status run_once(const Trial& trial, Contender* contender);
   Contender contender(const Layout& layout, const char* algorithm) const;
   Status run_trials(const Trial& trial, std::vector<Contender>* contenders);
   Status fit(Measurement* m);

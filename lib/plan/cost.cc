@@ -11,21 +11,17 @@
 namespace cgx {
 namespace {
 
-// A tensor that is larger does not stay, with its result and messages, in a core's cache from one step of
-// training to the next.
+// The largest tensors of their scale.
+constexpr uint64_t kSmallBytes = 32 << 10;
 constexpr uint64_t kCachedBytes = 512 << 10;
 
 // Where a codec was not measured: what 4-bit max-min costs on a core of 2020, and a copy.
 constexpr double kLossyEncode = 0.3, kLossyDecode = 0.2;
 constexpr double kRawEncode = 0.15, kRawDecode = 0.2;
 
-struct Rates {
-  double encode, decode;
-};
-
 // The measured codec that is most like `spec`: the same, else of the same kind with the nearest number of
 // bits.
-Rates rates_of(const CodecSpec& spec, const Profile& profile, bool cached) {
+ElementCost cost_of(const CodecSpec& spec, const Profile& profile, Scale scale) {
   const CodecCost* best = nullptr;
   int best_distance = 1 << 16;
   for (const CodecCost& cost : profile.codecs) {
@@ -35,11 +31,9 @@ Rates rates_of(const CodecSpec& spec, const Profile& profile, bool cached) {
     best = &cost;
     best_distance = distance;
   }
-  if (best != nullptr) {
-    return cached ? Rates{best->encode_hot, best->decode_hot} : Rates{best->encode_cold, best->decode_cold};
-  }
+  if (best != nullptr) return best->at[static_cast<size_t>(scale)];
   const bool raw = spec.kind == CodecKind::kNone || is_auto(spec);
-  return raw ? Rates{kRawEncode, kRawDecode} : Rates{kLossyEncode, kLossyDecode};
+  return raw ? ElementCost{kRawEncode, kRawDecode} : ElementCost{kLossyEncode, kLossyDecode};
 }
 
 double wire_of(const Load& load) { return load.links * static_cast<double>(load.wire_bytes); }
@@ -61,6 +55,11 @@ constexpr int kSwampingSize = 8;
 constexpr double kSwamped = 1.3;
 
 }  // namespace
+
+Scale scale_of(uint64_t raw_bytes) {
+  if (raw_bytes <= kSmallBytes) return Scale::kSmall;
+  return raw_bytes <= kCachedBytes ? Scale::kCached : Scale::kMemory;
+}
 
 Profile default_profile(int size, bool same_host, const std::vector<int>& hosts) {
   constexpr double kInsideLatency = 2e3, kInsideByte = 0.05;
@@ -97,20 +96,20 @@ Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
   load.raw_bytes = layout.count() * dtype_bytes(layout.dtype());
   load.wire_bytes = layout.wire_bytes(0, layout.count());
   load.slice_bytes = slice_bytes;
-  const bool cached = load.raw_bytes <= kCachedBytes;
-  if (!cached) load.links = profile.cold_links;
+  const Scale scale = scale_of(load.raw_bytes);
+  if (scale == Scale::kMemory) load.links = profile.cold_links;
   const CodecSpec none;
   for (const Segment& segment : layout.segments()) {
     const bool raw = is_raw(segment.spec, layout.dtype(), segment.count);
-    const Rates rates = rates_of(raw ? none : segment.spec, profile, cached);
-    load.encode_ns += rates.encode * static_cast<double>(segment.count);
-    load.decode_ns += rates.decode * static_cast<double>(segment.count);
+    const ElementCost cost = cost_of(raw ? none : segment.spec, profile, scale);
+    load.encode_ns += cost.encode * static_cast<double>(segment.count);
+    load.decode_ns += cost.decode * static_cast<double>(segment.count);
     const CodecSpec& inner = segment.spec.kind == CodecKind::kNone ? none : inner_codec;
-    const Rates inner_rates =
-        rates_of(is_raw(inner, layout.dtype(), segment.count) ? none : inner, profile, cached);
+    const ElementCost inner_cost =
+        cost_of(is_raw(inner, layout.dtype(), segment.count) ? none : inner, profile, scale);
     load.inner_bytes += encoded_bytes(inner, layout.dtype(), segment.count);
-    load.inner_encode_ns += inner_rates.encode * static_cast<double>(segment.count);
-    load.inner_decode_ns += inner_rates.decode * static_cast<double>(segment.count);
+    load.inner_encode_ns += inner_cost.encode * static_cast<double>(segment.count);
+    load.inner_decode_ns += inner_cost.decode * static_cast<double>(segment.count);
   }
   return load;
 }

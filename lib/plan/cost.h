@@ -18,6 +18,8 @@
 // the memory and its sharing cost (see comm/measure.h). So is what a byte takes where tensors are in memory.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,11 +29,25 @@
 
 namespace cgx {
 
+// What an element costs depends on how many there are, and so where they come from and go to.
+enum class Scale : uint8_t {
+  kSmall,   // what begins and ends a call counts
+  kCached,  // tensor, result and messages stay in a cache from one step of training to the next
+  kMemory,
+};
+inline constexpr size_t kScales = 3;
+Scale scale_of(uint64_t raw_bytes);
+
 // Nanoseconds an element, on one thread.
+struct ElementCost {
+  double encode = 0, decode = 0;
+
+  bool operator==(const ElementCost&) const = default;
+};
+
 struct CodecCost {
   CodecSpec spec;
-  double encode_hot = 0, decode_hot = 0;    // elements in the cache
-  double encode_cold = 0, decode_cold = 0;  // elements in memory
+  std::array<ElementCost, kScales> at = {};  // by Scale
 
   bool operator==(const CodecCost&) const = default;
 };

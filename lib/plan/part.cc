@@ -38,6 +38,7 @@ Arena::Arena(const RunArgs& run_args)
     : args(run_args),
       dtype(args.layout->dtype()),
       element_bytes(dtype_bytes(dtype)),
+      into_shared(args.shared_writes != nullptr && args.shared_writes->way() == 1 ? plain_copy : stream_copy),
       is_large(is_large_output(args)),
       replaces_own(args.x == args.y) {}
 
@@ -73,17 +74,14 @@ uint8_t* PartWork::draft() {
 void PartWork::publish(const uint8_t* draft) {
   if (!arena_.shared) return;
   const uint64_t begin = bytes_before(range_.begin);
-  scratch_.shared_copy.copy(block(step_.message) + begin, draft, bytes_before(range_.end) - begin);
+  arena_.into_shared(block(step_.message) + begin, draft, bytes_before(range_.end) - begin);
 }
 
 Status PartWork::encode() {
   const uint64_t count = range_.end - range_.begin;
   if (part_.raw) {
     const uint64_t skip = range_.begin * arena_.element_bytes;
-    uint8_t* to = block(step_.message) + skip;
-    const size_t bytes = count * arena_.element_bytes;
-    arena_.shared ? scratch_.shared_copy.copy(to, x(range_.begin), bytes)
-                  : plain_copy(to, x(range_.begin), bytes);
+    arena_.into_message()(block(step_.message) + skip, x(range_.begin), count * arena_.element_bytes);
     return {};
   }
   uint8_t* out = draft();
@@ -183,10 +181,9 @@ void PartWork::reduce_raw() {
   RawSum sum{arena_.dtype, arena_.args.op, scale, scratch_.inputs, nullptr, nullptr};
   sum.out = into_y ? y(range_.begin) : message;
   sum.copy = into_y ? message : nullptr;
-  const Copy into_message = arena_.shared ? scratch_.shared_copy.choice() : plain_copy;
   const Copy into_output = arena_.past_caches() ? stream_copy : plain_copy;
-  sum.write_out = into_y ? into_output : into_message;
-  sum.write_copy = into_message;
+  sum.write_out = into_y ? into_output : arena_.into_message();
+  sum.write_copy = arena_.into_message();
   cgx::reduce_raw(sum, range_.end - range_.begin);
 }
 

@@ -39,9 +39,11 @@ struct Arena {
   const RunArgs& args;
   const DType dtype;
   const size_t element_bytes;
-  bool shared = false;      // the message being written lies in memory that peers read
+  const Copy into_shared;   // what fills memory that peers read
+  bool shared = false;      // the message being written lies there
   const bool is_large;      // y, so that it need not be in any cache when the run ends
   const bool replaces_own;  // in place: what a sum replaces has just been read
+  Copy into_message() const { return shared ? into_shared : plain_copy; }
   // Raw elements and sums into y.
   bool past_caches() const { return is_large && !replaces_own; }
 };

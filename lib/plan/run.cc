@@ -31,6 +31,7 @@ class Runner {
   using Op = Step::Op;
 
   Status execute(const Step& step);
+  Status flush();
   Status acquire(const Step& step);
   Status send(const Step& step);
   Status receive(const Step& step);
@@ -192,6 +193,13 @@ Status Runner::run() {
   work_.messages.assign(args_.plan->messages.size(), nullptr);
   for (const Step& step : args_.plan->steps) CGX_RETURN_IF_ERROR(execute(step));
   stream_fence();
+  CGX_RETURN_IF_ERROR(flush());
+  if (args_.shared_writes != nullptr && args_.transport->is_shared() && stats_.begin_ns != 0)
+    args_.shared_writes->learn(std::chrono::nanoseconds(stats_.end_ns - stats_.begin_ns), 1);
+  return {};
+}
+
+Status Runner::flush() {
   const Span span(*this, "flush", Step{}, &RunStats::wait_seconds);
   return args_.transport->flush({args_.timeout_ms, "flush"});
 }
@@ -398,9 +406,8 @@ void Runner::add(const RunStats& one, size_t parts) {
 Status Runner::forward(const Step& step) {
   CGX_RETURN_IF_ERROR(acquire(step));
   const Span span(*this, "forward", step, &RunStats::encode_seconds);
-  const Copy copy = arena_.shared ? stream_copy : plain_copy;
-  copy(work_.messages[step.message], work_.messages[step.inputs[0]],
-       args_.plan->messages[step.message].bytes);
+  arena_.into_message()(work_.messages[step.message], work_.messages[step.inputs[0]],
+                        args_.plan->messages[step.message].bytes);
   return {};
 }
 

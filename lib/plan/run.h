@@ -8,7 +8,6 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
-#include "base/shared_copy.h"
 #include "base/status.h"
 #include "base/two_ways.h"
 #include "codec/layout.h"
@@ -28,6 +27,14 @@ struct SegmentResidual {
   const float* sum_before = nullptr;
   float* sum_after = nullptr;
 };
+
+// For RunArgs::shared_writes. What is learned of a plan that runs twice as long at times is not exact, so one
+// way must be a tenth quicker than the other: ordinary stores where the tensor is large, stores past the
+// caches where its reader waits for memory longer than for the bytes.
+inline TwoWays shared_writes_of(const Layout& layout) {
+  constexpr uint64_t kLittle = 16 << 10;
+  return TwoWays(layout.count() * dtype_bytes(layout.dtype()) <= kLittle ? 1.1 : 0.9);
+}
 
 class Parallel;   // parallel.h
 class Trace;      // base/trace.h
@@ -50,8 +57,7 @@ struct Workspace {
     std::vector<uint16_t> halves;
     SparseScratch sparse;
     std::vector<uint8_t> draft;  // of a block, before it is copied into shared memory
-    SharedCopy shared_copy;
-    TwoWays large_outputs{1};  // how decoded elements are written: past the caches, or by ordinary stores
+    TwoWays large_outputs{1};    // how decoded elements are written: past the caches, or by ordinary stores
     std::vector<const void*> inputs;
     RunStats stats;
     Status status;
@@ -75,7 +81,10 @@ struct RunArgs {
   int64_t timeout_ms = 0;
   Workspace* workspace = nullptr;
   Parallel* parallel = nullptr;  // null: one thread. The bytes are the same
-  RunStats* stats = nullptr;
+  // How messages are written that peers read: past the caches (way 0), or by ordinary stores. Learns what the
+  // run takes; null: past the caches.
+  TwoWays* shared_writes = nullptr;
+  RunStats* stats = nullptr;  // fresh
   RunNotes* notes = nullptr;  // null: nobody asked
   Trace* trace = nullptr;     // likewise
 };

@@ -35,6 +35,24 @@ TEST(TwoWays, TakesTheSecondForWhatItIsWorth) {
   EXPECT_LE(second_of(1280, {1000, 2100}, ways), 20) << "seen within a few uses";
 }
 
+TEST(TwoWays, AUseThatWasKeptFromItsCoreChangesNothing) {
+  TwoWays ways(0.9);
+  second_of(1000, {1000, 800}, ways);
+  int second = 0;
+  for (int i = 0; i < 128; ++i) {
+    const bool was_kept = i % 10 == 0;
+    second += was_kept ? second_of(1, {4'000'000, 4'000'000}, ways) : second_of(1, {1000, 800}, ways);
+  }
+  EXPECT_GE(second, 127) << "one trial";
+}
+
+TEST(TwoWays, FollowsRanksThatMoveToOtherCores) {
+  TwoWays ways(1);
+  second_of(1000, {1000, 800}, ways);
+  EXPECT_LE(second_of(1280, {1000, 4000}, ways), 20) << "seen within a few uses";
+  EXPECT_GE(second_of(1280, {1000, 800}, ways), 1280 - 128 - 10) << "seen at the next trial";
+}
+
 TEST(TwoWays, HowMuchIsDoneInAUseDoesNotMatter) {
   TwoWays ways(1);
   int second = 0;

@@ -24,7 +24,8 @@ Policy slow_link(int size) {
   policy.profile = default_profile(size, false);
   policy.profile.largest_host = policy.profile.size;
   policy.profile.all_byte = policy.profile.pair_byte = 8;
-  for (const Candidate& c : candidates()) policy.profile.codecs.push_back({c.spec, 0.1, 0.1, 0.2, 0.2});
+  for (const Candidate& c : candidates())
+    policy.profile.codecs.push_back({c.spec, {{{0.1, 0.1}, {0.1, 0.1}, {0.2, 0.2}}}});
   return policy;
 }
 
@@ -73,7 +74,7 @@ TEST(Policy, RanksAgreeWhateverEachOfThemMeasured) {
     ASSERT_TRUE(own.ok()) << own.status().message();
     if (transport.rank() == 1) {
       own->latency *= 1000;
-      own->codecs[3].encode_hot = 123456789;
+      own->codecs[3][1].encode = 123456789;
     }
     const auto all = exchange(args, *own);
     ASSERT_TRUE(all.ok()) << all.status().message();
@@ -81,7 +82,7 @@ TEST(Policy, RanksAgreeWhateverEachOfThemMeasured) {
   });
   EXPECT_EQ(profiles[0], profiles[1]);
   EXPECT_EQ(profiles[0], profiles[2]);
-  EXPECT_EQ(profiles[0].codecs[3].encode_hot, 120000);  // two digits of 123456.789 ns
+  EXPECT_EQ(profiles[0].codecs[3].at[1].encode, 120000);  // two digits of 123456.789 ns
 }
 
 TEST(Policy, OneRankThatDoesNotLeaveTheChoiceIsAMismatch) {
@@ -106,6 +107,10 @@ TEST(Policy, PinnedBeforeColdLinksWereMeasuredStillDecides) {
   const Policy policy = slow_link(4);
   nlohmann::json old = nlohmann::json::parse(to_json(policy));
   old.erase("cold_links");
+  for (auto& codec : old["codecs"]) {
+    codec.erase("encode_small_ns");
+    codec.erase("decode_small_ns");
+  }
   const auto read = parse_policy(old.dump(), "test");
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->profile, policy.profile);

@@ -27,7 +27,9 @@ Profile machine(int size, double byte_ns, double encode_ns = 0.1, double decode_
   for (const Candidate& c : candidates()) {
     const bool raw = c.spec.kind == CodecKind::kNone;
     const double scale = raw ? 0.5 : 1;
-    p.codecs.push_back({c.spec, encode_ns * scale, decode_ns * scale, encode_ns * scale, decode_ns * scale});
+    CodecCost cost = {c.spec};
+    cost.at.fill({encode_ns * scale, decode_ns * scale});
+    p.codecs.push_back(cost);
   }
   return p;
 }
@@ -130,8 +132,9 @@ TEST(Select, CompressesWhereTheLinkIsSlowerThanTheCodec) {
   EXPECT_TRUE(compressed);
 }
 
-// From a link on which none is best to one where codecs are: a loss is never taken for less than a tenth.
-TEST(Select, GivesPrecisionAwayForATenthOfTheTimeAtLeast) {
+// From a link on which none is best to one where codecs are: a loss is never taken for less than a
+// twentieth.
+TEST(Select, GivesPrecisionAwayForATwentiethOfTheTimeAtLeast) {
   const Layout open = uniform(1 << 22, "auto"), raw = uniform(1 << 22, "none");
   int kept = 0, lost = 0;
   for (double byte_ns = 0.01; byte_ns < 1; byte_ns *= 1.02) {
@@ -143,11 +146,11 @@ TEST(Select, GivesPrecisionAwayForATenthOfTheTimeAtLeast) {
       EXPECT_EQ(gain, 1);
       for (const Candidate& c : candidates_within(0.03)) {
         const double tried = select({}, uniform(1 << 22, to_string(c.spec)), p).seconds;
-        EXPECT_GE(tried, 0.9 * chosen.seconds) << to_string(c.spec);
+        EXPECT_GE(tried, 0.95 * chosen.seconds) << to_string(c.spec);
       }
     } else {
       ++lost;
-      EXPECT_LE(gain, 0.9) << codec_of(chosen);
+      EXPECT_LE(gain, 0.95) << codec_of(chosen);
     }
   }
   EXPECT_GT(kept, 0);
@@ -170,13 +173,13 @@ TEST(Select, NeverGoesBeyondTheErrorThatIsAllowed) {
 }
 
 // Two latencies against one, and 2 (n - 1) / n W against (n - 1) W bytes: with free codecs allgather takes
-// less than 0.95 of scatter_gather's time below W* = 0.9 latency / ((n - 1)(1 - 1.9 / n) byte).
+// less than 0.92 of scatter_gather's time below W* = (2 0.92 - 1) latency / ((n - 1)(1 - 2 0.92 / n) byte).
 TEST(Select, TakesOneShotBelowTheSizeWhereASecondLatencyIsCheaperThanBytes) {
   for (int size : {3, 4, 8}) {
     const double n = size;
     Profile p = machine(size, 1, 0, 0);
     p.message = 0;
-    const double turning = 0.9 * p.latency / ((n - 1) * (1 - 1.9 / n));  // bytes
+    const double turning = 0.84 * p.latency / ((n - 1) * (1 - 1.84 / n));  // bytes
     const auto algorithm = [&](double bytes) {
       return std::string(select({}, uniform(static_cast<uint64_t>(bytes / 4), "none"), p).algorithm->name);
     };
