@@ -187,11 +187,8 @@ Status Prober::run_once(const Trial& trial, Contender* contender) {
 // They take turns: a machine whose speed drifts drifts for all of them. Where little things count, what a
 // contender finds in the caches is its own, as in a loop of equal calls. The (lower) medians.
 Status Prober::run_trials(const Trial& trial, std::vector<Contender>* contenders) {
-  for (size_t i = 0; i < contenders->size(); ++i) {
-    Contender& c = (*contenders)[i];
-    // The first of all touches memory that nobody has touched.
-    if (i == 0) CGX_RETURN_IF_ERROR(run_once(trial, &c));
-  }
+  // The first of all touches memory that nobody has touched.
+  if (!contenders->empty()) CGX_RETURN_IF_ERROR(run_once(trial, &contenders->front()));
   for (int k = 0; k < trial.repeats; ++k) {
     for (Contender& c : *contenders) {
       if (trial.warm) CGX_RETURN_IF_ERROR(run_once(trial, &c));
