@@ -94,7 +94,8 @@ class Figures:
         """The ratios of every step and size that have both, as a list."""
         out = []
         for _, step, size, where in self.places():
-            ratio = self.ratio(self.second_look(step, size), name, over, size)
+            # A second look has only what its claim is about.
+            ratio = self.ratio(self.second_look(step, size), name, over, size) or self.ratio(step, name, over, size)
             if ratio:
                 ratio.where = where
                 out.append(ratio)

@@ -2,7 +2,7 @@
 
 import statistics
 
-from .claims import MORE, POLICY, second_looks
+from .claims import MORE, MORE_OF_OWN, POLICY, second_looks
 from .figures import break_even, bytes_text, control_outside
 from .limits import limits
 from .plan import FOUR_BITS, MODELS, TOPK
@@ -155,7 +155,7 @@ class Page:
         if looks:
             self.say(
                 "What is said of all rows, noise alone breaks in some. Those were measured once more, alone and for "
-                f"{MORE} times the rounds, and this second look is what counts above:",
+                f"{MORE} times the rounds ({MORE_OF_OWN} times where Gloo is not beside them), and this second look is what counts above:",
                 "",
                 *(f"- {look}" for look in looks),
                 "",

@@ -17,7 +17,7 @@ from netbench_parts.figures import Figures, break_even, control_outside, summary
 from netbench_parts.page import Page  # noqa: E402
 from netbench_parts.plan import Plan  # noqa: E402
 from netbench_parts.runner import short  # noqa: E402
-from netbench_parts.table import table  # noqa: E402
+from netbench_parts.table import Line, table  # noqa: E402
 from netbench_parts.words import rate_mbps  # noqa: E402
 
 
@@ -116,6 +116,8 @@ class Judging(unittest.TestCase):
         self.assertEqual(lines["64 MiB at 1 Gb/s, n=2, 4 bits, against Gloo"].verdict(), "BELOW")
         self.assertEqual(lines["64 MiB at 1 Gb/s, n=2, 2 bits, against Gloo"].verdict(), "PASS")
         self.assertEqual(lines["64 MiB at 1 Gb/s, n=4, 2 bits, against Gloo"].verdict(), "not measured")
+        self.assertEqual(Line("at most 35% more time", 1 / 1.35, None, summary([1 / 1.3427])).verdict(), "PASS")
+        self.assertEqual(Line("at most 35% more time", 1 / 1.35, None, summary([1 / 1.3527])).verdict(), "BELOW")
 
     def test_the_policy_is_judged_by_its_worst_place(self):
         places = [
@@ -139,8 +141,14 @@ class Judging(unittest.TestCase):
         (second,) = second_steps(figures, planned, first)
         said = " ".join(second.words)
         self.assertIn(f"-b {1 << 20} -e {1 << 20} ", said)
-        self.assertIn("--baseline gloo --baseline gloo --codec none --codec auto", said)
+        self.assertIn("--codec none --codec auto", said)
+        self.assertNotIn("gloo", said)
         self.assertNotIn("maxmin", said)
+        self.assertIn(f"--rounds {9 * Plan(False, 'tcp', True).rounds} --transport shm", said)
+        slower = step("small", [row("gloo", [3, 3]), *(row(name, [4, 4]) for name in ("none", "maxmin:bits=4", "auto"))])
+        (second,) = second_steps(figures, planned, slower)
+        said = " ".join(second.words)
+        self.assertIn("--baseline gloo --baseline gloo --codec none --codec auto", said)
         self.assertIn(f"--rounds {3 * Plan(False, 'tcp', True).rounds} --transport shm", said)
         again = step("small, again", [row("gloo", [9, 9]), row("none", [4, 4]), row("auto", [4, 4])])
         figures = self.figures(shm=[{**first, "again": [again]}])
