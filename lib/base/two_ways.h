@@ -1,6 +1,7 @@
-// Of two ways to do the same, the one that is faster here and now: every use of a way is timed, and the other
-// one is tried now and then, as ranks, and the processors of virtual machines, move. So nothing is asked of
-// the machine, and what it says of itself need not be true.
+// Of two ways to do the same, the one that is faster here and now: every use of a way is timed, and each is
+// tried now and then, as ranks, and the processors of virtual machines, move. So nothing is asked of the
+// machine, and what it says of itself need not be true. Which way a trial goes follows from the number of
+// uses alone: who uses theirs together tries the same way together.
 #pragma once
 
 #include <array>
@@ -25,7 +26,7 @@ class TwoWays {
  private:
   double worth_;
   size_t way_ = 0;
-  uint32_t until_trial_ = 1, interval_ = 1;
+  uint32_t until_trial_ = 1, interval_ = 1, trials_ = 0;
   std::array<double, 2> costs_ = {};  // in ns, of each way lately; 0: never measured
 };
 

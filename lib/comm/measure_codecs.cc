@@ -21,9 +21,12 @@ constexpr uint64_t kColdBytes = 64 << 20, kLeastColdBytes = 16 << 20, kColdBytes
 // Tensors that stay in the caches, but not in the first of them: other tensors come between two calls.
 constexpr uint64_t kHotBytes = 4 << 20;
 constexpr Trial kCallTrial = {4 << 10, 25, true, 1e6, kHotBytes};
-constexpr Trial kTrials[] = {{16 << 10, 25, true, 1e6, kHotBytes},  // of each Scale
-                             {128 << 10, 15, true, 1e6, kHotBytes},
-                             {8 << 20, 5, false, 8e6, UINT64_MAX}};
+constexpr Trial kSmallTrial = {16 << 10, 25, true, 1e6, kHotBytes};  // of each Scale
+constexpr Trial kHotTrial = {128 << 10, 15, true, 1e6, kHotBytes};
+constexpr Trial kColdTrial = {8 << 20, 5, false, 8e6, UINT64_MAX};
+// What the runs of one contender may take together, as predicted; at least so many there are.
+constexpr double kContenderNs = 4e6;
+constexpr int kLeastRepeats = 5;
 // Where less of a collective's time than this is its codec's, running it says little about the codec.
 constexpr double kShareThatTells = 0.3;
 
@@ -69,11 +72,10 @@ struct Factors {
   double encode, decode;
 };
 
-Factors factors(const Layout& layout, const Profile& profile, double measured) {
+Factors factors(Scale scale, const Layout& layout, const Profile& profile, double measured) {
   constexpr double kMostOfDecode = 32;
   const double both = codec_share(layout, profile).factor(measured);
-  const bool is_cached = scale_of(load_of(layout, profile, kDefaultSliceBytes).raw_bytes) != Scale::kMemory;
-  if (!is_cached || both <= 1) return {both, both};
+  if (scale == Scale::kMemory || both <= 1) return {both, both};
   return {1, decode_share(layout, profile).factor(measured, kMostOfDecode)};
 }
 
@@ -185,28 +187,35 @@ Status Prober::run_once(const Trial& trial, Contender* contender) {
 }
 
 // They take turns: a machine whose speed drifts drifts for all of them. Where little things count, what a
-// contender finds in the caches is its own, as in a loop of equal calls. The (lower) medians.
+// contender finds in the caches is its own, as in a loop of equal calls. The (lower) medians of the runs by
+// the way of writing that most of them took.
 Status Prober::run_trials(const Trial& trial, std::vector<Contender>* contenders) {
   // The first of all touches memory that nobody has touched.
   if (!contenders->empty()) CGX_RETURN_IF_ERROR(run_once(trial, &contenders->front()));
   for (int k = 0; k < trial.repeats; ++k) {
     for (Contender& c : *contenders) {
+      if (k >= c.repeats) continue;
       if (trial.warm) CGX_RETURN_IF_ERROR(run_once(trial, &c));
+      const size_t way = c.shared_writes.way();
       CGX_RETURN_IF_ERROR(run_once(trial, &c));
-      c.times.push_back(c.ns);
+      c.times[way].push_back(c.ns);
     }
   }
   for (Contender& c : *contenders) {
-    const auto median = c.times.begin() + (trial.repeats - 1) / 2;
-    std::nth_element(c.times.begin(), median, c.times.end());
+    std::vector<double>& times = c.times[c.times[1].size() > c.times[0].size() ? 1 : 0];
+    const auto median = times.begin() + static_cast<std::ptrdiff_t>((times.size() - 1) / 2);
+    std::nth_element(times.begin(), median, times.end());
     c.ns = *median;
   }
   return {};
 }
 
-Prober::Contender Prober::contender(const Layout& layout, const char* algorithm) const {
+Prober::Contender Prober::contender(const Trial& trial, const Layout& layout, const char* algorithm,
+                                    double predicted_ns) const {
+  const double runs = kContenderNs / std::max(1.0, predicted_ns) / (trial.warm ? 2 : 1);
+  const int repeats = std::clamp(static_cast<int>(std::min(runs, 1e6)), kLeastRepeats, trial.repeats);
   return {layout, find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes}),
-          shared_writes_of(layout)};
+          shared_writes_of(layout), repeats};
 }
 
 // What a small collective takes beyond what the model knows of: in any case, and for each time that ranks
@@ -216,10 +225,12 @@ Status Prober::fit_call(Measurement* m) {
   const Profile profile = agree_on(all);
   CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kCallTrial.raw_bytes));
   const Load load = load_of(layout, profile, kDefaultSliceBytes);
-  std::vector<Contender> both = {contender(layout, "allgather"), contender(layout, "scatter_gather")};
+  const double predicted[] = {allgather_ns(load, profile), scatter_gather_ns(load, profile)};
+  std::vector<Contender> both = {contender(kCallTrial, layout, "allgather", predicted[0]),
+                                 contender(kCallTrial, layout, "scatter_gather", predicted[1])};
   CGX_RETURN_IF_ERROR(run_trials(kCallTrial, &both));
-  const double once = both[0].ns - allgather_ns(load, profile);
-  const double twice = both[1].ns - scatter_gather_ns(load, profile);
+  const double once = both[0].ns - predicted[0];
+  const double twice = both[1].ns - predicted[1];
   const double wait = std::max(0.0, twice - once);
   m->latency += picoseconds(wait);
   m->call = picoseconds(once - wait);
@@ -242,14 +253,14 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
     const bool tells_of_links = i == 0 && scale == Scale::kMemory;
     if (share.predicted > trial.longest_ns || (!share.decides() && !tells_of_links)) continue;
     codecs.push_back(i);
-    contenders.push_back(contender(layout, "scatter_gather"));
+    contenders.push_back(contender(trial, layout, "scatter_gather", share.predicted));
   }
   CGX_RETURN_IF_ERROR(run_trials(trial, &contenders));
   for (size_t k = 0; k < codecs.size(); ++k) {
     const Layout& layout = contenders[k].layout;
     const double measured = contenders[k].ns;
     if (codec_share(layout, profile).decides()) {
-      const Factors factor = factors(layout, profile, measured);
+      const Factors factor = factors(scale, layout, profile, measured);
       m->codecs[codecs[k]][static_cast<size_t>(scale)].scale(factor.encode, factor.decode);
     } else if (codecs[k] == 0) {
       profile.cold_links *= link_share(layout, profile).factor(measured);
@@ -261,8 +272,12 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
 
 Status Prober::fit(Measurement* m) {
   CGX_RETURN_IF_ERROR(fit_call(m));
-  for (const Trial& trial : kTrials) CGX_RETURN_IF_ERROR(fit_codecs(trial, m));
-  return {};
+  CGX_RETURN_IF_ERROR(fit_codecs(kHotTrial, m));
+  // Where little is left to measure of small ones, they cost what those do.
+  for (Measurement::Codec& codec : m->codecs)
+    codec[static_cast<size_t>(Scale::kSmall)] = codec[static_cast<size_t>(Scale::kCached)];
+  CGX_RETURN_IF_ERROR(fit_codecs(kSmallTrial, m));
+  return fit_codecs(kColdTrial, m);
 }
 
 }  // namespace cgx

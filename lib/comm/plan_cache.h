@@ -28,8 +28,8 @@ struct CachedPlan {
   Accounting accounting;
   Plan plan;
   std::shared_ptr<PlanTally> tally;
-  // RunArgs::shared_writes of this plan's calls. All ranks try the other way at the same call, as all make
-  // the same calls.
+  // RunArgs::shared_writes of this plan's calls: all ranks try a way at the same call, as all make the same
+  // calls.
   std::unique_ptr<TwoWays> shared_writes;
 };
 

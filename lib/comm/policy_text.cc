@@ -1,6 +1,7 @@
 // See policy_text.h. Numbers are written so that reading them gives the same bits.
 #include "comm/policy_text.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -93,12 +94,15 @@ Result<CodecCost> read_codec(const Json& from, const std::string& source) {
   const Result<CodecSpec> spec = parse_spec(from["codec"].get<std::string>());
   if (!spec.ok()) return invalid(source, spec.status().message());
   cost.spec = *spec;
-  const bool has_small = from.contains(kCodecFields[0].name);  // versions that did not measure it have none
+  const bool has_small =
+      std::any_of(std::begin(kCodecFields), std::end(kCodecFields), [&](const auto& field) {
+        return field.scale == Scale::kSmall && from.contains(field.name);
+      });  // versions that did not measure it have none
   for (const CodecField& field : kCodecFields) {
     if (field.scale == Scale::kSmall && !has_small) continue;
     CGX_RETURN_IF_ERROR(read_number(from, field.name, source, &number_of(cost, field)));
   }
-  if (!has_small) cost.at[0] = cost.at[static_cast<size_t>(Scale::kCached)];
+  if (!has_small) cost.at[static_cast<size_t>(Scale::kSmall)] = cost.at[static_cast<size_t>(Scale::kCached)];
   return cost;
 }
 

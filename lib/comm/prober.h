@@ -3,12 +3,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <ctime>
 #include <functional>
 #include <span>
 #include <vector>
 
+#include "base/two_ways.h"
 #include "comm/measure.h"
 #include "plan/run.h"
 
@@ -37,8 +39,8 @@ constexpr size_t kSmall = 64;  // bytes of a message whose time is latency
 // A collective that is run to fit the model to it: its size, how often, and the longest that is worth it.
 struct Trial {
   uint64_t raw_bytes;
-  int repeats;
-  bool warm;  // each time once more before, which does not count
+  int repeats;  // at most
+  bool warm;    // each time once more before, which does not count
   double longest_ns;
   uint64_t walked_bytes;  // among so many its elements lie, here and there
 };
@@ -82,11 +84,14 @@ class Prober {
     Layout layout;
     Plan plan;
     TwoWays shared_writes;
-    std::vector<double> times = {};
+    int repeats;
+    std::array<std::vector<double>, 2> times = {};  // by way
     double ns = 0;
   };
   Status run_once(const Trial& trial, Contender* contender);
-  Contender contender(const Layout& layout, const char* algorithm) const;
+  // `predicted_ns` by what ranks agree on, as it decides how often it runs.
+  Contender contender(const Trial& trial, const Layout& layout, const char* algorithm,
+                      double predicted_ns) const;
   Status run_trials(const Trial& trial, std::vector<Contender>* contenders);
   Status fit(Measurement* m);
   Status fit_call(Measurement* m);

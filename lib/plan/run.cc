@@ -1,6 +1,7 @@
 #include "plan/run.h"
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "base/float_env.h"
@@ -32,6 +33,7 @@ class Runner {
 
   Status execute(const Step& step);
   Status flush();
+  void learn_shared_writes();
   Status acquire(const Step& step);
   Status send(const Step& step);
   Status receive(const Step& step);
@@ -72,6 +74,8 @@ class Runner {
   Workspace& work_;
   RunStats& stats_;
   bool span_just_ended_ = false;
+  bool wrote_shared_ = false;  // some message
+  std::optional<double> first_wait_seconds_;
 };
 
 class Runner::Span {
@@ -194,9 +198,15 @@ Status Runner::run() {
   for (const Step& step : args_.plan->steps) CGX_RETURN_IF_ERROR(execute(step));
   stream_fence();
   CGX_RETURN_IF_ERROR(flush());
-  if (args_.shared_writes != nullptr && args_.transport->is_shared() && stats_.begin_ns != 0)
-    args_.shared_writes->learn(std::chrono::nanoseconds(stats_.end_ns - stats_.begin_ns), 1);
+  learn_shared_writes();
   return {};
+}
+
+// By how long it took, but for the wait for the first message: that is for peers who come later.
+void Runner::learn_shared_writes() {
+  if (args_.shared_writes == nullptr || !wrote_shared_) return;
+  const auto arrival_ns = static_cast<int64_t>(1e9 * first_wait_seconds_.value_or(0));
+  args_.shared_writes->learn(std::chrono::nanoseconds(stats_.end_ns - stats_.begin_ns - arrival_ns), 1);
 }
 
 Status Runner::flush() {
@@ -212,12 +222,8 @@ Status Runner::execute(const Step& step) {
       return send(step);
     case Op::kPost:
       return args_.transport->post(step.peers[0], args_.plan->messages[step.message].bytes);
-    case Op::kReceive: {
-      const double waited_before = stats_.wait_seconds;
-      CGX_RETURN_IF_ERROR(receive(step));
-      if (args_.notes != nullptr) note_wait(step, stats_.wait_seconds - waited_before);
-      return {};
-    }
+    case Op::kReceive:
+      return receive(step);
     case Op::kReduceEncode:
       CGX_RETURN_IF_ERROR(acquire(step));
       return reduce(step);
@@ -274,6 +280,7 @@ Status Runner::acquire(const Step& step) {
                        args_.transport->acquire_for(receivers(step), bytes, wait(step)));
   work_.messages[step.message] = lent.memory;
   arena_.shared = lent.shared;
+  wrote_shared_ = wrote_shared_ || lent.shared;
   return {};
 }
 
@@ -289,12 +296,18 @@ Status Runner::send(const Step& step) {
 }
 
 Status Runner::receive(const Step& step) {
-  const Span span(*this, "wait", step, &RunStats::wait_seconds);
-  CGX_ASSIGN_OR_RETURN(
-      const uint8_t* message,
-      args_.transport->receive(step.peers[0], args_.plan->messages[step.message].bytes, wait(step)));
-  // Read only: nothing but kEncode, kReduceEncode and kForward writes, into messages of their own.
-  work_.messages[step.message] = const_cast<uint8_t*>(message);
+  const double waited_before = stats_.wait_seconds;
+  {
+    const Span span(*this, "wait", step, &RunStats::wait_seconds);
+    CGX_ASSIGN_OR_RETURN(
+        const uint8_t* message,
+        args_.transport->receive(step.peers[0], args_.plan->messages[step.message].bytes, wait(step)));
+    // Read only: nothing but kEncode, kReduceEncode and kForward writes, into messages of their own.
+    work_.messages[step.message] = const_cast<uint8_t*>(message);
+  }
+  const double waited = stats_.wait_seconds - waited_before;
+  if (!first_wait_seconds_) first_wait_seconds_ = waited;
+  if (args_.notes != nullptr) note_wait(step, waited);
   return {};
 }
 

@@ -40,8 +40,8 @@ bool may_choose(const Algorithm& algorithm, const Layout& layout, const Profile&
 }
 
 // Another algorithm or slice than the first, or a lossier codec, must be worth it: neither a rounding nor the
-// predictability of one choice is paid for a gain that is lost in the noise. No more than a twentieth, so
-// that a choice is within a tenth of the best one though the model errs.
+// predictability of one choice is paid for a gain that is lost in the noise. Less than a tenth each, so
+// that what one of them holds back stays within that.
 constexpr double kWorthAnAlgorithm = 0.92, kWorthASlice = 0.95;
 constexpr double kWorthALoss = 0.95, kWorthMoreLoss = 0.97;
 

@@ -45,7 +45,7 @@ class Transport {
   // Memory to write a message of `bytes` into (64-byte aligned, bytes > 0). Blocks while the
   // transport's bounded memory is held by peers that have not released earlier messages.
   virtual Result<uint8_t*> acquire(size_t bytes, const Wait& wait) = 0;
-  // True where that memory is what peers read: best written once, by stream_copy().
+  // True where that memory is what peers read: best written once, in order.
   virtual bool is_shared() const { return false; }
   struct Lent {
     uint8_t* memory;

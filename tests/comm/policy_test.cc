@@ -25,7 +25,7 @@ Policy slow_link(int size) {
   policy.profile.largest_host = policy.profile.size;
   policy.profile.all_byte = policy.profile.pair_byte = 8;
   for (const Candidate& c : candidates())
-    policy.profile.codecs.push_back({c.spec, {{{0.1, 0.1}, {0.1, 0.1}, {0.2, 0.2}}}});
+    policy.profile.codecs.push_back({c.spec, {{{0.12, 0.11}, {0.1, 0.09}, {0.2, 0.19}}}});
   return policy;
 }
 
@@ -103,8 +103,8 @@ TEST(Policy, SurvivesItsText) {
   EXPECT_EQ(read->transport, "local");
 }
 
-TEST(Policy, PinnedBeforeColdLinksWereMeasuredStillDecides) {
-  const Policy policy = slow_link(4);
+TEST(Policy, PinnedBeforeColdLinksAndSmallTensorsWereMeasuredStillDecides) {
+  Policy policy = slow_link(4);
   nlohmann::json old = nlohmann::json::parse(to_json(policy));
   old.erase("cold_links");
   for (auto& codec : old["codecs"]) {
@@ -113,6 +113,7 @@ TEST(Policy, PinnedBeforeColdLinksWereMeasuredStillDecides) {
   }
   const auto read = parse_policy(old.dump(), "test");
   ASSERT_TRUE(read.ok()) << read.status().message();
+  for (CodecCost& codec : policy.profile.codecs) codec.at[0] = codec.at[1];
   EXPECT_EQ(read->profile, policy.profile);
 }
 
@@ -160,6 +161,9 @@ TEST(Policy, BadTextsAreRefusedWithWhatIsWrongInThem) {
   bad = good;
   bad["codecs"][1]["codec"] = "maxmin:bits=17";
   refused(bad.dump(), "17");
+  bad = good;
+  bad["codecs"][2].erase("encode_small_ns");
+  refused(bad.dump(), "encode_small_ns");
   bad = good;
   bad["codecs"].erase(2);
   refused(bad.dump(), "lacks maxmin");

@@ -35,8 +35,10 @@ struct RunOptions {
   float scale = 1;
   bool in_place = false;
   size_t threads = 1;
-  std::vector<std::vector<uint8_t>> x = {};                         // by rank; empty: gradients
-  std::vector<std::vector<SegmentResidual>> residuals = {};         // by rank; may be empty
+  const char* transport = "local";
+  bool ordinary_writes = false;                              // into shared memory; else past the caches
+  std::vector<std::vector<uint8_t>> x = {};                  // by rank; empty: gradients
+  std::vector<std::vector<SegmentResidual>> residuals = {};  // by rank; may be empty
   std::function<std::unique_ptr<Transport>(Transport&)> wrap = {};  // a transport before the real one
 };
 
@@ -63,7 +65,7 @@ inline Outcome run_plans(const Layout& layout, const std::vector<Plan>& plans,
   out.y.resize(plans.size());
   out.errors.resize(plans.size());
   out.stats.resize(plans.size());
-  run_ranks("local", size, [&](Transport& local) {
+  run_ranks(options.transport, size, [&](Transport& local) {
     const size_t r = static_cast<size_t>(local.rank());
     const std::unique_ptr<Transport> wrapped = options.wrap ? options.wrap(local) : nullptr;
     std::vector<uint8_t> x =
@@ -85,6 +87,10 @@ inline Outcome run_plans(const Layout& layout, const std::vector<Plan>& plans,
     args.workspace = &workspace;
     args.parallel = &parallel;
     args.stats = &out.stats[r];
+    TwoWays writes(options.ordinary_writes ? 1e9 : 1e-9);
+    for (int i = 0; i < 2; ++i) writes.learn(std::chrono::nanoseconds(1), 1);  // a use by each way
+    EXPECT_EQ(writes.way(), options.ordinary_writes ? 1U : 0U);
+    args.shared_writes = &writes;
     const Status status = run(args);
     if (!status.ok())
       out.errors[r] = fmt::format("{}: {}", static_cast<int>(status.code()), status.message());

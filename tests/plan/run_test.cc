@@ -101,6 +101,21 @@ TEST_P(RunTest, TensorsOfNoAndOfAFewElementsAreReduced) {
 
 TEST_P(RunTest, SixteenRanksAgree) { expect_oracle(mixed(20011, test::kMixedSpecs), 16, 1, true, 4096); }
 
+TEST_P(RunTest, NoBitDependsOnHowMessagesAreWrittenIntoSharedMemory) {
+  constexpr int kSize = 3;
+  for (const char* spec : {"none", "maxmin:bits=4", "topk:ratio=0.1"}) {
+    const Layout layout = uniform(100'003, spec);
+    const std::vector<Plan> plans = test::plans_of(*GetParam(), {0, kSize, layout, 64 << 10});
+    const Outcome local = test::run_plans(layout, plans);
+    for (const bool ordinary : {false, true}) {
+      const Outcome shared =
+          test::run_plans(layout, plans, {.transport = "shm", .ordinary_writes = ordinary});
+      test::expect_replicas(shared, spec);
+      EXPECT_EQ(shared.y[0], local.y[0]) << spec << ", ordinary stores " << ordinary;
+    }
+  }
+}
+
 TEST(RunLarge, MoreThanTwoToTheTwentyFourElements) {
   const uint64_t count = (1u << 24) + 77;
   const Layout layout = uniform(count, "maxmin:bits=4,bucket=512");
