@@ -90,6 +90,7 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   p.inside_byte = slowest([](const Measurement& m) { return m.inside_byte; });
   p.leader_byte = slowest([](const Measurement& m) { return m.leader_byte; });
   p.cold_links = slowest([](const Measurement& m) { return m.cold_links; });
+  p.one_shot = slowest([](const Measurement& m) { return m.one_shot; });
   std::vector<Processors> processors;
   for (const Measurement& m : all) processors.push_back({m.host, m.cores});
   p.crowding = crowding_of(processors);

@@ -39,7 +39,8 @@ struct Measurement {
   uint64_t inside_latency = 0;
   uint64_t inside_byte = 0;
   uint64_t leader_byte = 0;
-  uint64_t cold_links = 1000;                 // in thousandths
+  uint64_t cold_links = 1000;  // in thousandths, as one_shot
+  uint64_t one_shot = 1000;
   uint64_t host = 0;                          // the same number for ranks that share processors
   uint64_t cores = 1;                         // of that host
   std::array<Codec, kMaxCodecs> codecs = {};  // in the order of candidates()

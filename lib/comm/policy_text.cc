@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 constexpr int kFormat = 2;
 constexpr uint64_t kFirstSize = 4 << 10, kLastSize = 64 << 20;  // of the table for people
 
-constexpr char kColdLinks[] = "cold_links";  // 1 in policies of versions that did not measure it
+constexpr char kColdLinks[] = "cold_links", kOneShot[] = "one_shot";  // 1 where a version did not measure it
 
 struct Field {
   const char* name;
@@ -35,7 +35,8 @@ constexpr Field kFields[] = {{"call_ns", &Profile::call},
                              {"inside_latency_ns", &Profile::inside_latency},
                              {"inside_ns_per_byte", &Profile::inside_byte},
                              {"leader_ns_per_byte", &Profile::leader_byte},
-                             {kColdLinks, &Profile::cold_links}};
+                             {kColdLinks, &Profile::cold_links},
+                             {kOneShot, &Profile::one_shot}};
 
 struct CodecField {
   const char* name;
@@ -145,7 +146,7 @@ Result<Policy> parse_policy(const std::string& text, const std::string& source) 
     return invalid(source, "it names no transport");
   policy.transport = json["transport"].get<std::string>();
   for (const Field& field : kFields) {
-    if (field.name == kColdLinks && !json.contains(field.name)) continue;
+    if ((field.name == kColdLinks || field.name == kOneShot) && !json.contains(field.name)) continue;
     CGX_RETURN_IF_ERROR(read_number(json, field.name, source, &(policy.profile.*field.at)));
   }
   if (!json.contains("codecs") || !json["codecs"].is_array())

@@ -96,6 +96,7 @@ class Prober {
   Status fit(Measurement* m);
   Status fit_call(Measurement* m);
   Status fit_codecs(const Trial& trial, Measurement* m);
+  Status fit_one_shot(Measurement* m);
   Status codec(const CodecSpec& spec, float* x, uint64_t count, double* encode_ns, double* decode_ns);
 
   Transport& t_;

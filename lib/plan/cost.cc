@@ -131,7 +131,9 @@ double allgather_ns(const Load& load, const Profile& p) {
   if (p.size < 2) return load.decode_ns;
   const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
   const double bytes = (n - 1) * wire_of(load);
-  const double cpu = load.encode_ns + load.decode_ns * n + bytes * p.cpu_byte + turns * (n - 1) * p.message;
+  const double times = scale_of(load.raw_bytes) == Scale::kSmall ? 1 : p.one_shot;
+  const double cpu =
+      (load.encode_ns + load.decode_ns * n) * times + bytes * p.cpu_byte + turns * (n - 1) * p.message;
   return p.call + p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
 }
 

@@ -68,6 +68,7 @@ struct Profile {
   double inside_byte = 0;         // as `all_byte`, while ranks send to those of their own host only
   double leader_byte = 0;         // as `all_byte`, while one rank of each host sends to those of the others
   double cold_links = 1;          // how many times as long a byte takes where tensors are in memory
+  double one_shot = 1;            // the same of allgather's work on an element, where tensors are not small
   std::vector<CodecCost> codecs;  // none first; may be empty
 
   bool operator==(const Profile&) const = default;

@@ -97,6 +97,7 @@ TEST(Policy, OneRankThatDoesNotLeaveTheChoiceIsAMismatch) {
 TEST(Policy, SurvivesItsText) {
   Policy policy = slow_link(4);
   policy.profile.cold_links = 2.5;
+  policy.profile.one_shot = 1.5;
   const auto read = parse_policy(to_json(policy), "test");
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(read->profile, policy.profile);
@@ -107,6 +108,7 @@ TEST(Policy, PinnedBeforeColdLinksAndSmallTensorsWereMeasuredStillDecides) {
   Policy policy = slow_link(4);
   nlohmann::json old = nlohmann::json::parse(to_json(policy));
   old.erase("cold_links");
+  old.erase("one_shot");
   for (auto& codec : old["codecs"]) {
     codec.erase("encode_small_ns");
     codec.erase("decode_small_ns");

@@ -121,7 +121,8 @@ TEST(State, TheSeedIsPartOfIt) {
 TEST(State, ThePolicyIsPartOfIt) {
   Policy policy{default_profile(2, false), "local"};
   policy.profile.all_byte = policy.profile.pair_byte = 8;  // a slow link, where codecs pay
-  for (const Candidate& c : candidates()) policy.profile.codecs.push_back({c.spec, {{{0.1, 0.1}, {0.1, 0.1}, {0.2, 0.2}}}});
+  for (const Candidate& c : candidates())
+    policy.profile.codecs.push_back({c.spec, {{{0.1, 0.1}, {0.1, 0.1}, {0.2, 0.2}}}});
   const World pinned{.adjust = [&](CommunicatorConfig& config) { config.policy = to_json(policy); }};
   const std::string spec = "auto:error=0.1+ef";
   const Trained whole_run = run(pinned, spec, 0, {});
