@@ -51,7 +51,7 @@ struct MeasureArgs {
   int64_t timeout_ms = 0;
 };
 
-// Collective. Takes well under 100 ms on links of 1 Gb/s and more.
+// Collective. Takes some 150 ms on links of 1 Gb/s and more.
 Result<Measurement> measure(const MeasureArgs& args);
 // Collective: what all ranks measured, in rank order.
 Result<std::vector<Measurement>> exchange(const MeasureArgs& args, const Measurement& own);
