@@ -1,4 +1,5 @@
 // Probes of codecs, and trials of collectives to which the cost model is fitted.
+#include <initializer_list>
 #include <memory>
 
 #include "codec/candidates.h"
@@ -49,20 +50,17 @@ struct Share {
   }
 };
 
-Share decode_share(const Layout& layout, const Profile& profile) {
+using Cost = double (*)(const Load& load, const Profile& profile);
+Share share_of(std::initializer_list<double Load::*> asked, const Layout& layout, const Profile& profile,
+               Cost cost = scatter_gather_ns) {
   Load load = load_of(layout, profile, kDefaultSliceBytes);
-  Share share = {scatter_gather_ns(load, profile), 0};
-  load.decode_ns = 0;
-  share.base = scatter_gather_ns(load, profile);
-  return share;
+  const double predicted = cost(load, profile);
+  for (const auto part : asked) load.*part = 0;
+  return {predicted, cost(load, profile)};
 }
 
-Share codec_share(const Layout& layout, const Profile& profile) {
-  Load load = load_of(layout, profile, kDefaultSliceBytes);
-  Share share = {scatter_gather_ns(load, profile), 0};
-  load.encode_ns = load.decode_ns = 0;
-  share.base = scatter_gather_ns(load, profile);
-  return share;
+Share codec_share(const Layout& layout, const Profile& profile, Cost cost = scatter_gather_ns) {
+  return share_of({&Load::encode_ns, &Load::decode_ns}, layout, profile, cost);
 }
 
 // What makes the model give the measured time. Where elements stay in caches, what it takes longer than the
@@ -76,15 +74,7 @@ Factors factors(Scale scale, const Layout& layout, const Profile& profile, doubl
   constexpr double kMostOfDecode = 32;
   const double both = codec_share(layout, profile).factor(measured);
   if (scale == Scale::kMemory || both <= 1) return {both, both};
-  return {1, decode_share(layout, profile).factor(measured, kMostOfDecode)};
-}
-
-Share link_share(const Layout& layout, const Profile& profile) {
-  Load load = load_of(layout, profile, kDefaultSliceBytes);
-  Share share = {scatter_gather_ns(load, profile), 0};
-  load.links = 0;
-  share.base = scatter_gather_ns(load, profile);
-  return share;
+  return {1, share_of({&Load::decode_ns}, layout, profile).factor(measured, kMostOfDecode)};
 }
 
 Result<Layout> layout_of(const CodecSpec& spec, uint64_t raw_bytes) {
@@ -263,7 +253,7 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
       const Factors factor = factors(scale, layout, profile, measured);
       m->codecs[codecs[k]][static_cast<size_t>(scale)].scale(factor.encode, factor.decode);
     } else if (codecs[k] == 0) {
-      profile.cold_links *= link_share(layout, profile).factor(measured);
+      profile.cold_links *= share_of({&Load::links}, layout, profile).factor(measured);
       m->cold_links = static_cast<uint64_t>(profile.cold_links * 1000);
     }
   }
@@ -276,10 +266,7 @@ Status Prober::fit_one_shot(Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
   const Profile profile = agree_on(all);
   CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kHotTrial.raw_bytes));
-  Load load = load_of(layout, profile, kDefaultSliceBytes);
-  Share share = {allgather_ns(load, profile), 0};
-  load.encode_ns = load.decode_ns = 0;
-  share.base = allgather_ns(load, profile);
+  const Share share = codec_share(layout, profile, allgather_ns);
   if (share.predicted > kHotTrial.longest_ns || !share.decides()) return {};
   std::vector<Contender> one = {contender(kHotTrial, layout, "allgather", share.predicted)};
   CGX_RETURN_IF_ERROR(run_trials(kHotTrial, &one));
