@@ -155,9 +155,9 @@ class BucketedEncoder {
       F32 x[4];
       U32 code[4];
       next.template prefetch<4 * kLanes>(i);
+      source.load_all(i, x);
       HWY_UNROLL(4)
       for (uint32_t k = 0; k < 4; ++k) {
-        x[k] = source.load(i + k * kLanes);
         const auto random = draw<kRandom>(draws, span.i + static_cast<uint32_t>(i), k);
         if constexpr (kByBytes && has_signs()) {
           code[k] = C::level_plain(x[k], coder, random);
@@ -168,7 +168,7 @@ class BucketedEncoder {
       Bytes bytes = to_bytes(code);
       if constexpr (kByBytes && has_signs()) bytes = with_signs_at(bytes, coder.sign_shift, sign_bytes(x));
       if constexpr (kGivesBack) give_back_all(x, code, bytes, values, i, back);
-      store_bytes(bytes, out + i);
+      store_bytes<S::kSplits ? 2 : 1>(bytes, out + i);
     }
   }
 
@@ -195,7 +195,7 @@ class BucketedEncoder {
   template <bool kRandom>
   CGX_HD static auto draw(GroupDraws draws, uint32_t i, uint32_t k) {
     if constexpr (kRandom) {
-      return draws.at(i, k);
+      return draws.template at<S::kSplits>(i, k);
     } else {
       return U32(0x80000000u);  // a half: round to nearest
     }

@@ -29,6 +29,7 @@ using U32 = uint32_t;
 
 CGX_HD float load_f16(const uint16_t* x) { return f16_to_f32(*x); }
 CGX_HD float widened_f16(uint16_t h) { return f16_to_f32(h); }
+CGX_HD void load_split_bf16(const uint16_t*, float (&)[4]) {}
 CGX_HD float load_lanes(const float* x) { return *x; }
 CGX_HD void store_lanes(float x, float* out) { *out = x; }
 CGX_HD void stream_lanes(float x, float* out) { *out = x; }
@@ -51,6 +52,7 @@ struct Bytes {
 CGX_HD Bytes to_bytes(const uint32_t (&)[4]) { return {}; }
 CGX_HD Bytes low_bytes(const uint32_t (&)[4]) { return {}; }
 CGX_HD Bytes sign_bytes(const float (&)[4]) { return {}; }
+template <uint32_t kRun = 1>
 CGX_HD void store_bytes(Bytes, uint8_t*) {}
 CGX_HD void store_signs(Bytes, uint8_t*) {}
 CGX_HD bool bytes_within(Bytes, uint8_t, uint8_t) { return false; }
@@ -177,35 +179,41 @@ CGX_HD U32 larger_signed(U32 a, U32 b) {
 // element b of a word takes it with byte b on top.
 struct Draw {
   U32::Vector words;
-  uint32_t place;  // in bytes of kDrawOrder: which 4 elements of 16 the first lane begins
+  uint32_t place;  // in bytes of the orders: where the first lane's element is
 };
-// Byte k of the draw of element 4 l + b is byte (b + 1 + k) % 4 of word l.
-HWY_ALIGN inline constexpr uint8_t kDrawOrder[64] = {
-    1,  2,  3,  0,  2,  3,  0,  1,  3,  0,  1,  2,  0,  1,  2,  3,   //
-    5,  6,  7,  4,  6,  7,  4,  5,  7,  4,  5,  6,  4,  5,  6,  7,   //
-    9,  10, 11, 8,  10, 11, 8,  9,  11, 8,  9,  10, 8,  9,  10, 11,  //
-    13, 14, 15, 12, 14, 15, 12, 13, 15, 12, 13, 14, 12, 13, 14, 15};
-// The same without the lowest byte, shifted right by it.
-HWY_ALIGN inline constexpr uint8_t kDrawOrder24[64] = {
-    2,  3,  0,  128, 3,  0,  1,  128, 0,  1,  2,  128, 1,  2,  3,  128,  //
-    6,  7,  4,  128, 7,  4,  5,  128, 4,  5,  6,  128, 5,  6,  7,  128,  //
-    10, 11, 8,  128, 11, 8,  9,  128, 8,  9,  10, 128, 9,  10, 11, 128,  //
-    14, 15, 12, 128, 15, 12, 13, 128, 12, 13, 14, 128, 13, 14, 15, 128};
-// Its bytes 2 and 3 alone, for two blocks of 16 elements.
-HWY_ALIGN inline constexpr uint8_t kFirstHalves[64] = {
-    3,  0, 0, 1, 1, 2,  2,  3,  7,  4,  4,  5,  5,  6,  6,  7,   //
-    11, 8, 8, 9, 9, 10, 10, 11, 15, 12, 12, 13, 13, 14, 14, 15,  //
-    3,  0, 0, 1, 1, 2,  2,  3,  7,  4,  4,  5,  5,  6,  6,  7,   //
-    11, 8, 8, 9, 9, 10, 10, 11, 15, 12, 12, 13, 13, 14, 14, 15};
+// The shuffles. Of 48 lanes, the first 16 are a block's elements in order; of 16 more, 4 are the first half
+// of every second 4, as load_split_bf16() gives them, and the last 16 are those between.
+struct DrawOrders {
+  alignas(64) uint8_t draws[192] = {};
+  alignas(64) uint8_t shifted[192] = {};  // draws without the lowest byte, shifted right by it
+  alignas(64) uint8_t halves[64] = {};    // bytes 2 and 3 alone, for two blocks of 16 elements
+
+  constexpr DrawOrders() {
+    for (uint32_t lane = 0; lane < 48; ++lane) {
+      const uint32_t element = lane < 16 ? lane : lane / 4 % 2 * 8 + (lane / 16 - 1) * 4 + lane % 4;
+      for (uint32_t k = 0; k < 4; ++k) {
+        draws[4 * lane + k] = byte(element, k);
+        shifted[4 * lane + k] = k == 3 ? 128 : byte(element, k + 1);
+      }
+    }
+    for (uint32_t i = 0; i < 64; ++i) halves[i] = byte(i / 2 % 16, 2 + i % 2);
+  }
+
+  // Byte k of the draw of element 4 l + b is byte (b + 1 + k) % 4 of word l.
+  static constexpr uint8_t byte(uint32_t element, uint32_t k) {
+    return static_cast<uint8_t>(element / 4 * 4 + (element + 1 + k) % 4);
+  }
+};
+inline constexpr DrawOrders kDrawOrders;
 CGX_HD U32 shuffled(Draw draw, const uint8_t* order) {
   const hn::Repartition<uint8_t, WordTag> d8;
   return U32(
       hn::BitCast(WordTag(), hn::TableLookupBytesOr0(hn::BitCast(d8, draw.words), hn::Load(d8, order))));
 }
-CGX_HD U32 operator>>(Draw draw, uint32_t n) { return shuffled(draw, kDrawOrder + draw.place) >> n; }
+CGX_HD U32 operator>>(Draw draw, uint32_t n) { return shuffled(draw, kDrawOrders.draws + draw.place) >> n; }
 // 24 of the draw's bits and one fraction bit more than the definition has: the bit below the 23 cannot carry.
 CGX_HD U32 round_with(Draw draw, U32 fixed) {
-  return (fixed + fixed + shuffled(draw, kDrawOrder24 + draw.place)) >> 24;
+  return (fixed + fixed + shuffled(draw, kDrawOrders.shifted + draw.place)) >> 24;
 }
 CGX_HD U32 round_with(U32 draw, U32 fixed) { return (fixed + (draw >> 9)) >> 23; }
 
@@ -351,7 +359,10 @@ CGX_HD Bytes in_order(Bytes bytes) {
   }
 }
 
-CGX_HD void store_bytes(Bytes bytes, uint8_t* out) { hn::StoreU(in_order<1>(bytes), ByteTag(), out); }
+template <uint32_t kRun = 1>
+CGX_HD void store_bytes(Bytes bytes, uint8_t* out) {
+  hn::StoreU(in_order<kRun>(bytes), ByteTag(), out);
+}
 // REQUIRES: each word is below 256.
 CGX_HD void store_bytes(const U32 (&u)[4], uint8_t* out) { store_bytes(to_bytes(u), out); }
 // Their top bits, in order.
@@ -455,6 +466,13 @@ CGX_HD U8 in_blocks(U8 b) {
 CGX_HD void words_of_halves(HalfVector low, HalfVector high, F32& first, F32& second) {
   first = F32(hn::BitCast(FloatTag(), hn::InterleaveLower(HalfTag(), low, high)));
   second = F32(hn::BitCast(FloatTag(), hn::InterleaveUpper(HalfTag(), low, high)));
+}
+// Four vectors of bf16 by one operation each: of each block of 8 elements the first half is in one vector and
+// the second in the next.
+CGX_HD void load_split_bf16(const uint16_t* x, F32 (&out)[4]) {
+  const auto zero = hn::Zero(HalfTag());
+  words_of_halves(zero, hn::LoadU(HalfTag(), x), out[0], out[1]);
+  words_of_halves(zero, hn::LoadU(HalfTag(), x + 2 * kLanes), out[2], out[3]);
 }
 // Bytes 0 to 3 of floats, each from in_blocks().
 CGX_HD void to_floats(U8 byte0, U8 byte1, U8 byte2, U8 byte3, F32 (&x)[4]) {

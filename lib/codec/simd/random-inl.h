@@ -23,30 +23,29 @@ class GroupDraws {
  public:
   CGX_HD explicit GroupDraws(const uint32_t* words) : words_(words) {}
 
-  // Draws of vector k, below 4, of those that begin with element i of the group. REQUIRES: i is a multiple of
-  // 4 kLanes, so that what depends on k is known to the compiler.
+  // Draws of vector k, below 4, of those that begin with element i of the group; kSplit: of elements that are
+  // loaded by load_split_bf16(). REQUIRES: i is a multiple of 4 kLanes, so that what depends on k is known to
+  // the compiler.
+  template <bool kSplit = false>
   CGX_HD Draw at(uint32_t i, uint32_t k) const {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
     return draw_from_word(words_[(i + k) / 4], (i + k) % 4);
 #else
-    const uint32_t j = k * kLanes;
-    return {hn::LoadDup128(WordTag(), word_of(i) + j / 16 * 4), j % 16 * 4};
+    if constexpr (kSplit && kLanes > 4) {
+      return {words_of_pair(i, k / 2), (1 + k % 2) * 64};
+    } else {
+      const uint32_t j = k * kLanes;
+      return {hn::LoadDup128(WordTag(), word_of(i) + j / 16 * 4), j % 16 * 4};
+    }
 #endif
   }
 
 #if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   // The first 16 bits of the draws of twice as many elements: of pair k, below 2, of vectors.
   CGX_HD auto halves_at(uint32_t i, uint32_t k) const {
-    const hn::Repartition<uint8_t, WordTag> d8;
-    const HalfTag d16;
-    const uint32_t j = k * 2 * kLanes;
-    const uint32_t* first = word_of(i) + j / 16 * 4;
-    auto words = hn::LoadDup128(WordTag(), first);
-    if constexpr (kLanes == 16) {  // 32 elements, of two blocks
-      words = hn::IfThenElse(hn::FirstN(WordTag(), 8), words, hn::LoadDup128(WordTag(), first + 4));
-    }
-    const auto order = hn::Load(d8, kFirstHalves + j % 16 * 2);
-    return hn::BitCast(d16, hn::TableLookupBytes(hn::BitCast(d8, words), order));
+    const ByteTag d8;
+    const auto order = hn::Load(d8, kDrawOrders.halves + k * 2 * kLanes % 16 * 2);
+    return hn::BitCast(HalfTag(), hn::TableLookupBytes(hn::BitCast(d8, words_of_pair(i, k)), order));
   }
 #endif
 
@@ -55,6 +54,17 @@ class GroupDraws {
   CGX_HD const uint32_t* word_of(uint32_t i) const {
     return reinterpret_cast<const uint32_t*>(reinterpret_cast<const uint8_t*>(words_) + i);
   }
+
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  // Of the elements of pair k, below 2, of vectors: in each block of halves the words of its 16 elements.
+  CGX_HD U32::Vector words_of_pair(uint32_t i, uint32_t k) const {
+    const uint32_t* first = word_of(i) + k * 2 * kLanes / 16 * 4;
+    const auto words = hn::LoadDup128(WordTag(), first);
+    if constexpr (kLanes < 16) return words;
+    // 32 elements, of two blocks
+    return hn::IfThenElse(hn::FirstN(WordTag(), 8), words, hn::LoadDup128(WordTag(), first + 4));
+  }
+#endif
 
   const uint32_t* words_;
 };
