@@ -4,10 +4,13 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "contender.h"
@@ -102,6 +105,40 @@ std::string missing(const Options& options, const Baseline& baseline, const Team
   }
 }
 
+uint32_t parse_threads(const std::string& text, const std::string& name) {
+  uint32_t threads = 0;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), threads);
+  if (fault != std::errc() || end != text.data() + text.size() || threads == 0) {
+    throw UsageError(fmt::format("{}: threads={}: expected a whole number from 1 on", name, text));
+  }
+  return threads;
+}
+
+// "SPEC@KEY=VALUE,...".
+Entry cgx_entry(const Options& options, const std::string& name) {
+  const size_t at = name.find('@');
+  Entry entry;
+  entry.spec = name.substr(0, at);
+  entry.transport = options.transport;
+  entry.algorithm = options.algorithm;
+  std::istringstream words(at == std::string::npos ? "" : name.substr(at + 1));
+  for (std::string word; std::getline(words, word, ',');) {
+    const size_t equals = std::min(word.find('='), word.size());
+    const std::string key = word.substr(0, equals);
+    const std::string value = word.substr(std::min(equals + 1, word.size()));
+    if (key == "transport") {
+      entry.transport = value;
+    } else if (key == "algorithm") {
+      entry.algorithm = value;
+    } else if (key == "threads") {
+      entry.threads = parse_threads(value, name);
+    } else {
+      throw UsageError(fmt::format("{}: \"{}\": expected transport=, algorithm= or threads=", name, word));
+    }
+  }
+  return entry;
+}
+
 }  // namespace
 
 nlohmann::json skip_missing(Options& options, const Team* world) {
@@ -128,13 +165,24 @@ std::vector<Entry> entries(const Options& options) {
     if (std::find(options.skipped.begin(), options.skipped.end(), name) != options.skipped.end()) continue;
     const auto known = std::find_if(std::begin(kBaselines), std::end(kBaselines),
                                     [&](const Baseline& one) { return one.name == name; });
-    const Baseline one = known == std::end(kBaselines) ? Baseline{name, name, Kind::kCgx} : *known;
-    out.push_back({unique_name(out, name), std::string(one.spec), one.kind, true, false, name});
+    Entry entry = known == std::end(kBaselines) ? cgx_entry(options, name) : Entry();
+    if (known != std::end(kBaselines)) {
+      entry.spec = known->spec;
+      entry.kind = known->kind;
+    }
+    entry.name = unique_name(out, name);
+    entry.is_baseline = true;
+    entry.method = name;
+    out.push_back(std::move(entry));
   }
-  for (const std::string& spec : options.codecs) {
-    out.push_back({unique_name(out, spec), spec, Kind::kCgx, false, false, ""});
+  for (const std::string& name : options.codecs) {
+    Entry entry = cgx_entry(options, name);
+    entry.name = unique_name(out, name);
+    out.push_back(entry);
     if (options.mode != Mode::kLayers) continue;
-    out.push_back({unique_name(out, spec + ", a call a layer"), spec, Kind::kCgx, false, true, ""});
+    entry.name = unique_name(out, name + ", a call a layer");
+    entry.call_a_layer = true;
+    out.push_back(std::move(entry));
   }
   return out;
 }

@@ -12,6 +12,7 @@
 #include "environment.h"
 #include "report.h"
 #include "sheet.h"
+#include "turns.h"
 
 namespace cgx::bench {
 namespace {
@@ -119,7 +120,7 @@ std::vector<json> measure(const Options& options, const Source& source, const Pa
   }
   for (int round = -options.warmup; round < options.rounds; ++round) {
     for (size_t i = 0; i < runs.size(); ++i) {
-      const size_t turn = (i + static_cast<size_t>(round + options.warmup)) % runs.size();
+      const size_t turn = whose_turn(i, static_cast<size_t>(round + options.warmup), runs.size());
       runs[turn]->round(pass.iterations, round >= 0);
     }
   }

@@ -27,8 +27,8 @@ struct CommDeleter {
 
 class CgxContender final : public Contender {
  public:
-  CgxContender(const Options& options, const std::string& spec, int number, const Team& team)
-      : codec_(make_codec(spec)), dtype_(options.dtype), op_(options.op) {
+  CgxContender(const Options& options, const Entry& entry, int number, const Team& team)
+      : codec_(make_codec(entry.spec)), dtype_(options.dtype), op_(options.op) {
     cgx_store* store = team.store();
     if (store == nullptr) {
       const std::string directory = fmt::format("{}/cgx-{}", team.directory(), number);
@@ -41,13 +41,14 @@ class CgxContender final : public Contender {
     config.size = options.ranks;
     config.store = store;
     config.job = job.c_str();
-    config.transport = options.transport.c_str();
-    config.algorithm = options.algorithm.c_str();
+    config.transport = entry.transport.c_str();
+    config.algorithm = entry.algorithm.c_str();
+    config.threads = entry.threads;
     config.interface_name = options.interface_name.c_str();
     config.timeout_ms = options.timeout_ms;
     config.seed = options.seed;
     cgx_comm* comm = nullptr;
-    require_ok(cgx_comm_create(&config, &comm), fmt::format("codec {}", spec));
+    require_ok(cgx_comm_create(&config, &comm), fmt::format("codec {}", entry.name));
     comm_.reset(comm);
   }
 
@@ -116,9 +117,9 @@ class CopyContender final : public Contender {
 
 }  // namespace
 
-std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number,
+std::unique_ptr<Contender> make_cgx(const Options& options, const Entry& entry, int number,
                                     const Team& team) {
-  return std::make_unique<CgxContender>(options, spec, number, team);
+  return std::make_unique<CgxContender>(options, entry, number, team);
 }
 
 std::unique_ptr<Contender> make_copy(const Options& options) {

@@ -53,9 +53,6 @@ using CodecPtr = std::unique_ptr<cgx_codec, CodecDeleter>;
 CodecPtr make_codec(const std::string& spec);  // throws UsageError
 void require_ok(cgx_status status, const std::string& what);
 
-// `number` tells the communicators of a job apart.
-std::unique_ptr<Contender> make_cgx(const Options& options, const std::string& spec, int number,
-                                    const Team& team);
 // Gloo's own ring on the same interface, of the tensor's type or of halves that a hook rounds floats to.
 // Throws UsageError where cgx-bench was built without Gloo.
 std::unique_ptr<Contender> make_gloo(const Options& options, int number, bool halves);
@@ -73,10 +70,16 @@ struct Entry {
   std::string spec;  // of the codec; "none" for those that have none
   Kind kind = Kind::kCgx;
   bool is_baseline = false;
-  bool call_a_layer = false;  // in mode layers; else a call is a bucket
-  std::string method;         // of a baseline: its name as given
+  bool call_a_layer = false;         // in mode layers; else a call is a bucket
+  std::string method;                // of a baseline: its name as given
+  std::string transport, algorithm;  // of cgx
+  uint32_t threads = 0;              // of cgx; 0: as CGX_THREADS says
 };
+// A codec may come with a way of its own: "maxmin:bits=4@transport=gloo,algorithm=ring,threads=2". Throws
+// UsageError.
 std::vector<Entry> entries(const Options& options);
+// `number` tells the communicators of a job apart.
+std::unique_ptr<Contender> make_cgx(const Options& options, const Entry& entry, int number, const Team& team);
 // Baselines that need what this machine or this way of starting ranks lacks: puts them in options.skipped,
 // and tells why.
 nlohmann::json skip_missing(Options& options, const Team* world);

@@ -39,9 +39,11 @@ po::options_description shared_table(Options& options, Raw& raw) {
       ("datatype,d", po::value(&raw.dtype)->default_value("float"), dtype_help.c_str())                 //
       ("dtype", po::value(&raw.dtype), "the same")                                                      //
       ("codec", po::value(&options.codecs)->composing(),
-       "a codec spec, or all: every codec there is, with its defaults; repeat for more (none)")  //
-      ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                //
-      ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")         //
+       "a codec spec, or all: every codec there is, with its defaults; repeat for more (none); of "
+       "collectives "
+       "also SPEC@transport=gloo,algorithm=ring,threads=2: by this way, whatever the other options say")  //
+      ("cpu", po::value(&options.cpu_path), "force scalar, sse4, avx2 or avx512")                         //
+      ("seed", po::value(&options.seed)->default_value(1), "of data and of random bits")                  //
       ("data", po::value(&options.data)->default_value("random"),
        "random (normal), or a .npy file of float32 or float16 values")  //
       ("format", po::value(&raw.format)->default_value("table"),

@@ -12,6 +12,7 @@
 #include "other_ops.h"
 #include "own_files.h"
 #include "rank_group.h"
+#include "turns.h"
 
 namespace cgx::bench {
 namespace {
@@ -97,8 +98,8 @@ json RankRun::measure(uint64_t bytes) {
     rows[k]["times_us"] = json::array();
   }
   for (size_t round = 0; round < static_cast<size_t>(options_.rounds); ++round) {
-    for (size_t k = 0; k < contenders_.size(); ++k) {  // in turn: nobody is always first
-      const size_t which = (k + round) % contenders_.size();
+    for (size_t k = 0; k < contenders_.size(); ++k) {
+      const size_t which = whose_turn(k, round, contenders_.size());
       rows[which]["times_us"].push_back(one_round(which));
     }
   }
@@ -124,7 +125,7 @@ std::unique_ptr<Contender> RankRun::make(const Entry& entry, int number) {
     case Kind::kCopy:
       return make_copy(options_);
     default:
-      return make_cgx(options_, entry.spec, number, team_);
+      return make_cgx(options_, entry, number, team_);
   }
 }
 
@@ -204,7 +205,7 @@ void RankRun::check(size_t which, json& row) {
     contender.settle();
     if (checks == 0) continue;
     fingerprints.push_back(fingerprint(outputs_[0]));
-    verify(contender, b, accuracy);
+    verify(which, b, accuracy);
   }
   if (!declares_bound(entries_[which])) accuracy.wrong = 0;
   const Traffic after = contender.traffic();
@@ -219,13 +220,14 @@ void RankRun::check(size_t which, json& row) {
 
 // This rank's share of the elements. Replicas are compared apart from this, so each element is looked at
 // once.
-void RankRun::verify(const Contender& contender, int buffer, Accuracy& accuracy) {
+void RankRun::verify(size_t which, int buffer, Accuracy& accuracy) {
+  const Contender& contender = *contenders_[which];
   const std::string spec = contender.spec();
   const bool raw = spec.starts_with("auto") || !is_sum(options_.op);
   const DeclaredBound bound(raw ? "none" : spec, options_.dtype);
-  Reduction reduction = {options_.algorithm, options_.op, options_.dtype};
   // A ring's bound holds for what others do in any order of sums.
-  if (contender.is_foreign()) reduction.algorithm = "ring";
+  const Reduction reduction = {contender.is_foreign() ? "ring" : entries_[which].algorithm, options_.op,
+                               options_.dtype};
   uint64_t turn = 0;
   if (buckets_.empty()) return verify_tensor(bound, reduction, buffer, {0, count_, true, 0}, turn, accuracy);
   const DeclaredBound uncompressed("none", options_.dtype);

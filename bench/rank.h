@@ -32,7 +32,7 @@ class RankRun {
   double timed_call(size_t which);
   std::vector<double> one_round(size_t which);
   void check(size_t which, nlohmann::json& row);
-  void verify(const Contender& contender, int buffer, Accuracy& accuracy);
+  void verify(size_t which, int buffer, Accuracy& accuracy);
   void verify_tensor(const DeclaredBound& bound, const Reduction& reduction, int buffer, const Layer& layer,
                      uint64_t& turn, Accuracy& accuracy);
   void verify_span(const DeclaredBound& bound, const Reduction& reduction, int buffer, uint64_t first,

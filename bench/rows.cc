@@ -23,10 +23,11 @@ double speedup(const Row& baseline, const Row& row) {
   return median(ratios);
 }
 
-std::string algorithm(const Options& options, Kind kind) {
+std::string algorithm(const Entry& entry) {
+  const Kind kind = entry.kind;
   if (kind == Kind::kGloo || kind == Kind::kGloo16) return "ring";
   if (kind == Kind::kOpenMpi || kind == Kind::kTorch || kind == Kind::kTorchHook) return "its own choice";
-  return kind == Kind::kCopy ? "one copy a rank" : options.algorithm;
+  return kind == Kind::kCopy ? "one copy a rank" : entry.algorithm;
 }
 
 json to_json(const Options& options, uint64_t bytes, const Entry& entry, const Row& row,
@@ -57,7 +58,7 @@ json to_json(const Options& options, uint64_t bytes, const Entry& entry, const R
               {"unbiased", described["unbiased"]},
               {"ranks", options.ranks},
               {"transport", described["transport"]},
-              {"algorithm", algorithm(options, entry.kind)},
+              {"algorithm", algorithm(entry)},
               {"wire_bytes", row.wire_bytes},
               {"ratio", row.wire_bytes == 0
                             ? json(nullptr)

@@ -164,6 +164,14 @@ class Allreduce(unittest.TestCase):
         self.assertGreater(document["rows"][1]["speedup_over"]["none"], 0)
         self.assertGreater(document["rows"][1]["ratio"], 7)
 
+    def test_a_codec_can_come_with_a_way_of_its_own(self):
+        ways = ["maxmin:bits=4", "maxmin:bits=4@algorithm=ring,threads=2", "none@transport=tcp"]
+        document, _ = run("allreduce", "-g", "3", "-b", "64K", *QUICK, "--transport", "shm", *flags(ways))
+        self.good(document)
+        self.assertEqual([row["name"] for row in document["rows"]], ways)
+        self.assertEqual([row["algorithm"] for row in document["rows"]], ["auto", "ring", "auto"])
+        self.assertEqual([row["transport"] for row in document["rows"]], ["shm", "shm", "tcp"])
+
     @unittest.skipUnless(HAVE_GLOO, "built without Gloo")
     def test_gloo_is_a_baseline_in_the_same_rounds(self):
         for transport in ("shm", "gloo"):
@@ -262,7 +270,9 @@ class Failures(unittest.TestCase):
                             (["codec", "-n", "0"], "iters 0"),
                             (["codec", "--cpu", "abacus"], "abacus"),
                             (["codec", "--codec", "maxmin:bits=17"], "bits"),
-                            (["allreduce", "--codec", "maxmin:bits=17"], "bits")):
+                            (["allreduce", "--codec", "maxmin:bits=17"], "bits"),
+                            (["allreduce", "--codec", "none@colour=red"], "colour=red"),
+                            (["allreduce", "--codec", "none@threads=many"], "threads=many")):
             _, message = run(*words, status=2, json_rows=False)
             self.assertIn(said, message, words)
 
