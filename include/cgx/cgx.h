@@ -225,7 +225,8 @@ typedef struct cgx_config {
                                  all but those; NULL: CGX_SOCKET_IFNAME, else by the host's address */
   int64_t timeout_ms;    /* longest time without progress of a peer, in start-up and in collectives; 0: CGX_TIMEOUT_MS, else 300000 */
   uint64_t seed;         /* of the random bits; the same on all ranks */
-  uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: the policy's choice, or 262144 */
+  uint64_t slice_bytes;  /* of raw elements that are encoded and sent at a time; 0: the policy's choice, else 262144, and up to
+                            1 MiB over sockets or with more ranks than cores */
   uint32_t threads;      /* that this rank's codecs use, the caller's included; 0: CGX_THREADS, else 1. No byte depends on
                             it. Slices of 1 MiB (slice_bytes) make more of it than the usual ones */
   uint32_t tune;         /* 1: measure at creation, as cgx_comm_tune() does; 0: CGX_TUNE, else not */

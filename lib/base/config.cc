@@ -184,6 +184,8 @@ Result<int> socket_family() {
   return error(Code::kInvalidArgument, "CGX_SOCKET_FAMILY=\"{}\": must be AF_INET or AF_INET6", text);
 }
 
+Result<uint32_t> socket_streams() { return read_count("CGX_SOCKET_STREAMS", 1, 1, 64); }
+
 std::string host_id() { return read("CGX_HOST_ID"); }
 
 Status check_secret(std::string_view secret) {

@@ -35,14 +35,15 @@ struct StoreAddress {
 Result<StoreAddress> store_address();
 Result<StoreAddress> parse_store_address(std::string_view text);
 
-std::string job();               // CGX_JOB, else "cgx"
-Result<int64_t> timeout_ms();    // CGX_TIMEOUT_MS, else 300000
-std::string socket_interface();  // CGX_SOCKET_IFNAME, else ""
-Result<int> socket_family();     // CGX_SOCKET_FAMILY=AF_INET|AF_INET6, as the constant; else 0
-std::string host_id();           // CGX_HOST_ID, else ""
-Result<uint32_t> threads();      // CGX_THREADS, else 1
-Result<bool> tune();             // CGX_TUNE=0|1, else false
-std::string policy_file();       // CGX_POLICY_FILE, else ""
+std::string job();                  // CGX_JOB, else "cgx"
+Result<int64_t> timeout_ms();       // CGX_TIMEOUT_MS, else 300000
+std::string socket_interface();     // CGX_SOCKET_IFNAME, else ""
+Result<int> socket_family();        // CGX_SOCKET_FAMILY=AF_INET|AF_INET6, as the constant; else 0
+Result<uint32_t> socket_streams();  // CGX_SOCKET_STREAMS=1..64, else 1
+std::string host_id();              // CGX_HOST_ID, else ""
+Result<uint32_t> threads();         // CGX_THREADS, else 1
+Result<bool> tune();                // CGX_TUNE=0|1, else false
+std::string policy_file();          // CGX_POLICY_FILE, else ""
 // CGX_SECRET, or the text of the file CGX_SECRET_FILE without the end of its last line; else "".
 Result<std::string> secret();
 constexpr size_t kLeastSecret = 16;  // bytes: proofs can be guessed at by whoever has heard one

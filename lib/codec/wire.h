@@ -19,8 +19,6 @@ namespace cgx {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the wire is little-endian; big-endian hosts need swaps");
 
-CGX_HD constexpr uint32_t wire_div_up(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-
 // Widths of the planes of b-bit codes are 8, 4, 2, 1 where that bit of b is set, in this order.
 CGX_HD constexpr size_t plane_bytes(uint32_t m, uint32_t width) { return (m * width + 7) / 8; }
 

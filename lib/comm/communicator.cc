@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <new>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "cgx/cgx.h"
 #include "comm/policy_text.h"
@@ -13,11 +14,6 @@
 
 namespace cgx {
 namespace {
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
-  return hash * 0xff51afd7ed558ccdu;
-}
 
 bool is_uncompressed(const Layout& layout) {
   const auto& segments = layout.segments();
@@ -178,7 +174,11 @@ Status Communicator::measure_profile(uint64_t why, const std::string& words, int
     CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(args, own));
     return agree_on(all, transport_->hosts());
   };
-  Result<Profile> profile = measured();
+  Result<Profile> profile = Status(Code::kResource, "out of memory");
+  try {
+    profile = measured();
+  } catch (const std::bad_alloc&) {  // the peers wait for this rank and must hear that it cannot come
+  }
   if (!profile.ok()) return fail(profile.status());
   const double ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -330,7 +330,7 @@ Status Communicator::load_state(std::span<const uint8_t> bytes) {
   seed_ = state.seed;
   operation_ = state.operation;
   feedback_ = std::move(state.feedback);
-  plans_.replace_profile(std::move(state.profile), state.policy_for_all);
+  plans_.set_profile(std::move(state.profile), state.policy_for_all);
   return Status();
 }
 

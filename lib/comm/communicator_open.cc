@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "cgx/cgx.h"
 #include "comm/agreement.h"
@@ -50,13 +51,6 @@ bool is_crowded(const std::vector<Card>& cards) {
   std::vector<Processors> processors;
   for (const Card& card : cards) processors.push_back(card.processors);
   return crowding_of(processors) > 1;
-}
-
-// FNV-1a: equal texts, equal numbers, on every machine.
-uint64_t hash_of(const std::string& text) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
 }
 
 }  // namespace

@@ -48,7 +48,6 @@ class HelloTransport final : public Transport {
   Status begin(const Hello& own, int64_t timeout_ms);
   // Checks the hellos if no receive() has yet: a plan may have nothing to receive.
   Status verify();
-  bool verified() const { return verified_; }
 
   const char* name() const override { return inner_->name(); }
   int rank() const override { return inner_->rank(); }

@@ -95,7 +95,7 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   for (const Measurement& m : all) processors.push_back({m.host, m.cores});
   p.crowding = crowding_of(processors);
   const std::vector<Candidate> list = candidates();
-  static_assert(Measurement::kMaxCodecs >= 7);
+  CGX_CHECK(list.size() <= Measurement::kMaxCodecs);
   for (size_t i = 0; i < list.size(); ++i) {
     CodecCost cost;
     cost.spec = list[i].spec;

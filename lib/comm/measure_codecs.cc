@@ -130,6 +130,7 @@ Status Prober::codecs(Measurement* m) {
   const uint64_t count = agree_on(all).all_byte > kSlowLink ? kElementsOnSlowLinks : kElements;
   fill_elements();
   const std::vector<Candidate> list = candidates();
+  CGX_CHECK(list.size() <= Measurement::kMaxCodecs);
   for (size_t i = 0; i < list.size(); ++i) {
     constexpr double kNever = 1e9;
     double hot_encode = kNever, hot_decode = kNever, cold_encode = kNever, cold_decode = kNever,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
 #include "base/log.h"
 
 namespace cgx {
@@ -11,11 +12,6 @@ namespace {
 // Of what a rank sums, at least, where slices are longer than the default: what of the first and the last one
 // overlaps with nothing is then a sixteenth.
 constexpr uint64_t kSlicesOfAShare = 16;
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
-  return hash * 0xff51afd7ed558ccdu;
-}
 
 uint64_t fingerprint_of(uint64_t asked, const Selection& selection, const std::vector<int>& hosts) {
   uint64_t hash = mix(asked, selection.layout.fingerprint());
@@ -27,9 +23,7 @@ uint64_t fingerprint_of(uint64_t asked, const Selection& selection, const std::v
 
 }  // namespace
 
-void PlanCache::set_profile(Profile profile, bool for_all) { replace_profile(std::move(profile), for_all); }
-
-void PlanCache::replace_profile(std::optional<Profile> profile, bool for_all) {
+void PlanCache::set_profile(std::optional<Profile> profile, bool for_all) {
   profile_ = std::move(profile);
   for_all_ = for_all;
   entries_.clear();

@@ -40,7 +40,7 @@ class PlanCache {
 
   struct Config {
     const Algorithm* algorithm = nullptr;  // null: by cost
-    uint64_t slice_bytes = 0;              // 0: the default, or by cost where `profile` was measured
+    uint64_t slice_bytes = 0;  // 0: by cost where `profile` was measured, else by transport and size
     int rank = 0;
     int size = 1;
     bool same_host = false;
@@ -52,10 +52,9 @@ class PlanCache {
       : config_(std::move(config)),
         default_profile_(default_profile(config_.size, config_.same_host, config_.hosts)) {}
 
-  // A measured profile, and whether it also decides for layouts that leave no codec open. Drops all plans.
-  void set_profile(Profile profile, bool for_all);
-  // The same, or none: as if nothing had been measured.
-  void replace_profile(std::optional<Profile> profile, bool for_all);
+  // A measured profile (none: as if nothing had been measured), and whether it also decides for layouts that
+  // leave no codec open. Drops all plans.
+  void set_profile(std::optional<Profile> profile, bool for_all);
   const Profile* profile() const { return profile_ ? &*profile_ : nullptr; }
   bool decides_for_all() const { return for_all_; }
 

@@ -4,16 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <string>
+
+#include "base/boot_id.h"
+#include "base/hash.h"
 
 namespace cgx {
 
 Processors own_processors() {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return {std::hash<std::string>()(boot), static_cast<uint64_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)))};
+  return {hash_of(boot_id()), static_cast<uint64_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)))};
 }
 
 double crowding_of(std::span<const Processors> ranks) {

@@ -117,9 +117,8 @@ Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
 double scatter_gather_ns(const Load& load, const Profile& p) {
   const double n = ranks_of(p);
   if (p.size < 2) return load.decode_ns;
-  // As plan_scatter_gather() cuts: from four ranks on slices shrink.
-  const double slice = static_cast<double>(load.slice_bytes) * 4 / std::max(4.0, n);
-  const double turns = turns_of(static_cast<double>(load.raw_bytes) / n, static_cast<uint64_t>(slice));
+  const double turns =
+      turns_of(static_cast<double>(load.raw_bytes) / n, slice_among(p.size, load.slice_bytes));
   const double bytes = 2 * (n - 1) / n * wire_of(load);
   const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
                      turns * 2 * (n - 1) * p.message;
@@ -157,8 +156,8 @@ double hierarchical_ns(const Load& load, const Profile& p) {
   const double h = p.hosts, g = p.largest_host;
   if (p.hosts < 2 || p.largest_host < 2) return scatter_gather_ns(load, p);
   const double wire = wire_of(load), inner = load.links * static_cast<double>(load.inner_bytes);
-  const double slice = static_cast<double>(load.slice_bytes) * 4 / std::max(4.0, ranks_of(p));
-  const double turns = turns_of(static_cast<double>(load.raw_bytes) / h, static_cast<uint64_t>(slice));
+  const double turns =
+      turns_of(static_cast<double>(load.raw_bytes) / h, slice_among(p.size, load.slice_bytes));
   const double between = 2 * (h - 1) / h * wire;
   const double inside = (g - 1) * (inner + wire);
   const double leader = load.encode_ns + load.decode_ns * (2 * h - 1) / h + (g - 1) * load.inner_decode_ns +

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <optional>
 
 #include "base/float_env.h"
@@ -398,7 +399,11 @@ Status Runner::split(const Part& part, Work work) {
     PartWork share(arena_, part, range, scratch);
     std::optional<Span> span;
     if (args_.trace != nullptr) span.emplace(*this, "share of a thread", part.step, nullptr);
-    if (!range.empty()) scratch.status = (share.*work)();
+    try {
+      if (!range.empty()) scratch.status = (share.*work)();
+    } catch (const std::bad_alloc&) {  // no exception may leave a thread of the pool
+      scratch.status = Status(Code::kResource, "out of memory");
+    }
     stream_fence();
   });
   for (size_t i = 0; i < parts; ++i) {

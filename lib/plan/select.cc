@@ -153,7 +153,7 @@ Selection select(const Wish& wish, const Layout& layout, const Profile& profile)
       Layout tried = with_codec(before, open, candidate.spec);
       const Best found = best_of(wish, tried, profile);
       const double worth = is_lossy ? kWorthMoreLoss : kWorthALoss;
-      if (best.algorithm != nullptr && found.ns > worth * best.ns) continue;
+      if (best.algorithm != nullptr && found.ns >= worth * best.ns) continue;
       best = found;
       is_lossy = candidate.spec.kind != CodecKind::kNone;
       chosen.layout = std::move(tried);

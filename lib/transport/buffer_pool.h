@@ -30,14 +30,7 @@ class BufferPool {
     return memory;
   }
 
-  bool owns(const uint8_t* memory) const {
-    for (const Buffer& buffer : taken_) {
-      if (buffer.memory.get() == memory) return true;
-    }
-    return false;
-  }
-
-  // REQUIRES: owns(memory)
+  // REQUIRES: memory that was taken, and not given since.
   void give(const uint8_t* memory) {
     for (size_t i = taken_.size(); i-- > 0;) {
       if (taken_[i].memory.get() != memory) continue;

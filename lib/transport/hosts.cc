@@ -6,16 +6,15 @@
 
 #include <algorithm>
 #include <climits>
-#include <fstream>
 
+#include "base/boot_id.h"
 #include "transport/rendezvous.h"
 
 namespace cgx {
 
 std::string host_identity(const TransportConfig& config) {
   if (!config.host_id.empty()) return "named/" + config.host_id;
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  std::string boot = boot_id();
   if (boot.empty()) {
     char host[HOST_NAME_MAX + 1] = {};
     gethostname(host, HOST_NAME_MAX);

@@ -3,6 +3,8 @@
 // (all but those that begin so), "^=eth1" (all but exactly these).
 #pragma once
 
+#include <sys/socket.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +24,9 @@ struct InterfaceAddress {
 
 // kResource where the kernel cannot be asked: no descriptor, no memory.
 Result<std::vector<InterfaceAddress>> interface_addresses();
+
+// 127.0.0.0/8 or ::1.
+bool is_loopback(const sockaddr* address);
 
 // The best of `all`, or null: of the interface that `pattern` names first (an exact name before one that only
 // begins so); there IPv4 before IPv6, and addresses of the link alone last. An empty pattern, and one of

@@ -7,20 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <fstream>
-
+#include "base/boot_id.h"
 #include "transport/interfaces.h"
 
 namespace cgx {
 namespace {
-
-bool is_loopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET) {
-    return (ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24) == 127;
-  }
-  return address->sa_family == AF_INET6 &&
-         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
-}
 
 // This host's address on the way to `host`, "" if there is none but loopback. Sends nothing: connecting
 // a datagram socket only asks the kernel for the route.
@@ -57,8 +48,7 @@ const char* family_words(int family) {
 }  // namespace
 
 std::string network_card() {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  const std::string boot = boot_id();
   struct stat space = {};
   if (boot.empty() || ::stat("/proc/self/ns/net", &space) != 0) {
     char host[256] = "";

@@ -41,13 +41,6 @@ std::string refusal_of(const Store& store) {
   return refusal.empty() ? "" : "; " + refusal;
 }
 
-// FNV-1a.
-uint64_t hash_of_job(const std::string& job) {
-  uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : job) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return hash;
-}
-
 std::string name_ranks(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "rank " : "ranks ";
   for (size_t i = 0; i < ranks.size(); ++i) {

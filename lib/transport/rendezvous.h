@@ -42,10 +42,6 @@ std::string find_failure(Store* store, const std::string& job, int asking, int s
 // The same of one rank.
 std::string find_failure(Store* store, const std::string& job, int rank);
 
-// Of a job's name: ranks of two jobs that were given each other's addresses do not take each other for
-// peers.
-uint64_t hash_of_job(const std::string& job);
-
 // "rank 2", "ranks 2 and 3", "ranks 1, 2 and 3".
 std::string name_ranks(const std::vector<int>& ranks);
 

@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "base/hash.h"
 #include "transport/rendezvous.h"
 #include "transport/shm_transport.h"
 
@@ -163,7 +164,7 @@ Result<std::unique_ptr<ShmTransport>> open_segment(const TransportConfig& config
   }
   remove_stale_segments(config.shm_directory);
   // Ranks of two jobs that were given each other's names do not take each other for peers.
-  const uint64_t job_hash = hash_of_job(config.job);
+  const uint64_t job_hash = hash_of(config.job);
   auto own = make_segment(config, job_hash, with_door);
   const std::string card = own.ok() ? own->memory.name() : kFailedCard + own.status().message();
   // A rank without a segment comes all the same: the others shall hear why, and not wait for it.

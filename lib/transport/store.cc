@@ -43,24 +43,6 @@ class MemoryStore final : public Store {
   std::map<std::string, std::string> values_;
 };
 
-class PrefixStore final : public Store {
- public:
-  PrefixStore(Store* store, std::string prefix) : store_(store), prefix_(std::move(prefix)) {}
-
-  Status set(const std::string& key, const std::string& value) override {
-    return store_->set(prefix_ + key, value);
-  }
-  Result<std::string> get(const std::string& key, int64_t timeout_ms) override {
-    return store_->get(prefix_ + key, timeout_ms);
-  }
-  Result<std::string> try_get(const std::string& key) override { return store_->try_get(prefix_ + key); }
-  std::string last_refusal() const override { return store_->last_refusal(); }
-
- private:
-  Store* store_;
-  std::string prefix_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<Store>> Store::reconnect(int64_t /*timeout_ms*/, const StopFlag& /*stop*/) {
@@ -68,9 +50,5 @@ Result<std::unique_ptr<Store>> Store::reconnect(int64_t /*timeout_ms*/, const St
 }
 
 std::unique_ptr<Store> make_memory_store() { return std::make_unique<MemoryStore>(); }
-
-std::unique_ptr<Store> make_prefix_store(Store* store, std::string prefix) {
-  return std::make_unique<PrefixStore>(store, std::move(prefix));
-}
 
 }  // namespace cgx

@@ -72,7 +72,5 @@ inline constexpr std::string_view kSignedMark = "cgx-hmac-sha256:";
 inline bool is_signed_value(std::string_view value) {
   return value.starts_with(kSignedMark) && value.size() >= kSignedMark.size() + 32;
 }
-// Puts `prefix` before every key; does not own `store`.
-std::unique_ptr<Store> make_prefix_store(Store* store, std::string prefix);
 
 }  // namespace cgx

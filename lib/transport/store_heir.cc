@@ -8,11 +8,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <sstream>
 #include <utility>
 #include <vector>
 
+#include "base/boot_id.h"
 #include "base/deadline.h"
 #include "transport/store_tcp_listen.h"
 #include "transport/store_tcp_server.h"
@@ -23,8 +23,7 @@ namespace {
 constexpr const char* kNonceKey = "cgx/heir";
 
 std::string kernel() {
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  std::string boot = boot_id();
   return boot.empty() ? "unknown" : boot;
 }
 

@@ -9,18 +9,12 @@
 #include <cerrno>
 #include <system_error>
 
+#include "transport/interfaces.h"
+
 namespace cgx {
 namespace {
 
 std::string cause(int number) { return std::system_category().message(number); }
-
-bool is_loopback(const sockaddr* address) {
-  if (address->sa_family == AF_INET) {
-    return (ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr) >> 24) == 127;
-  }
-  return address->sa_family == AF_INET6 &&
-         IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr);
-}
 
 // A socket that listens on `address`, or -1 with errno set.
 int listen_on(const addrinfo& address) {

@@ -35,7 +35,6 @@ class StoreSession {
   void reply(store_tcp::Answer answer, std::string_view value);
 
   bool greeted() const { return stage_ == Stage::kRequests; }
-  int rank() const { return client_.rank; }  // as it says; -1 if it does not
   // Of one that broke the greeting in a way that the user should hear of, or "".
   const std::string& refusal() const { return refusal_; }
   size_t held_bytes() const { return in_.size() + out.size(); }

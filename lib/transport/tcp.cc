@@ -57,8 +57,8 @@ TcpTransport::TcpTransport(const TransportConfig& config, TcpMesh mesh)
 // it fills the link as well, and a receiver's queue is not flooded by all at once. Where it is long, the
 // kernel's own tuning knows better.
 void TcpTransport::bound_send_buffers() {
-  const size_t peers = std::max<size_t>(1, peers_.size());
-  const int bytes = static_cast<int>(std::max(kLeastSendBuffer, kSendBuffers / peers));
+  const size_t connections = std::max<size_t>(1, slots_.size());
+  const int bytes = static_cast<int>(std::max(kLeastSendBuffer, kSendBuffers / connections));
   for (const Slot& slot : slots_) {
     const int fd = slot.peer->streams[slot.stream].fd();
     tcp_info info = {};

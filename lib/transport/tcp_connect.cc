@@ -17,6 +17,7 @@
 #include <system_error>
 
 #include "base/deadline.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "transport/network.h"
 #include "transport/rendezvous.h"
@@ -29,7 +30,7 @@ namespace {
 
 using Clock = Deadline::Clock;
 
-constexpr int kMaxStreams = 64;
+constexpr uint32_t kMaxStreams = 64;
 constexpr size_t kMaxGuests = 128;  // connections that have not said who they are
 constexpr int64_t kGuestMs = 5000;  // that one may take for it
 constexpr int64_t kRetryMs = 100;   // before another try to connect
@@ -71,8 +72,8 @@ class Connector {
         deadline_(deadline),
         self_{config.rank,
               config.size,
-              static_cast<uint16_t>(std::clamp(config.tcp_streams, 1, kMaxStreams)),
-              hash_of_job(config.job),
+              static_cast<uint16_t>(std::clamp(config.tcp_streams, uint32_t{1}, kMaxStreams)),
+              hash_of(config.job),
               {},
               config.secret} {}
 
@@ -174,7 +175,9 @@ Status Connector::read_cards(const std::vector<std::string>& cards) {
           peer, card.version, config_.rank, kTcpVersion);
     }
     if (card.streams != self_.streams) {
-      return error(Code::kMismatch, "tcp: rank {} opens {} sockets a pair, rank {} {}: they must be the same",
+      return error(Code::kMismatch,
+                   "tcp: rank {} opens {} sockets a pair, rank {} {}: they must be the same "
+                   "(CGX_SOCKET_STREAMS)",
                    peer, card.streams, config_.rank, self_.streams);
     }
     cards_.push_back(card);
@@ -375,10 +378,9 @@ Result<TcpMesh> connect_tcp(const TransportConfig& config) {
   CGX_ASSIGN_OR_RETURN(
       const std::vector<std::string> hosts,
       meet(config.store, {config.rank, config.size, config.job, "tcp", config.timeout_ms}, own));
-  TcpMesh mesh;
-  mesh.ranks_here = static_cast<int>(std::count(hosts.begin(), hosts.end(), own));
+  const bool one_host = std::count(hosts.begin(), hosts.end(), own) == config.size;
   Connector connector(config, deadline);
-  const Result<std::string> address = choose_address("tcp", config, mesh.ranks_here == config.size);
+  const Result<std::string> address = choose_address("tcp", config, one_host);
   Status status = address.ok() ? connector.listen(*address) : address.status();
   if (status.ok()) status = connector.exchange_cards();
   if (status.ok()) status = connector.connect();
@@ -386,8 +388,7 @@ Result<TcpMesh> connect_tcp(const TransportConfig& config) {
     publish_failure(config.store, config.job, config.rank, status);
     return status;
   }
-  mesh.links = connector.take();
-  return mesh;
+  return TcpMesh{connector.take()};
 }
 
 }  // namespace cgx

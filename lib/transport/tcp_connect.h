@@ -17,7 +17,6 @@ struct TcpLink {
 
 struct TcpMesh {
   std::vector<TcpLink> links;  // by rank; empty for the own
-  int ranks_here = 1;          // that run on this host, this one included
 };
 
 // What a rank leaves in the store for the others: where it listens, and what proves that a visitor has

@@ -43,8 +43,6 @@ class TcpStream {
   void expect(TcpMessage* message, uint64_t number) { in_.push({message, number, {}}); }
   bool expects() const { return !in_.empty(); }
   bool has_arrived() const { return !arrived_.empty(); }
-  // Bytes that complete the oldest message. REQUIRES: expects()
-  size_t missing_bytes() const { return sizeof(TcpHeader) + in_[0].message->bytes - filled_; }
   // The oldest that was expected and not taken, arrived or not; null if there is none.
   const TcpMessage* next() const;
   TcpMessage* take();  // REQUIRES: has_arrived()

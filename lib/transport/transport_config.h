@@ -26,7 +26,7 @@ struct TransportConfig {
       reach_host;  // tcp, gloo: all ranks reach it, its direction tells the address; empty: the store's
   std::string
       secret;  // tcp: what connections prove; "": nothing. The store is the caller's to sign (store.h)
-  int tcp_streams = 0;  // tcp: sockets a pair; 0: 1
+  uint32_t tcp_streams = 0;  // tcp: sockets a pair, the same on all ranks; 0: CGX_SOCKET_STREAMS, else 1
   std::string shm_directory = "/dev/shm";
   uint64_t shm_pool_bytes = 0;  // message memory of a rank; 0: default_shm_pool_bytes(size)
   std::string host_id;          // ranks with the same one share a host; empty: CGX_HOST_ID, else as found

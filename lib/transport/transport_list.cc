@@ -16,12 +16,12 @@ namespace cgx {
 namespace {
 
 constexpr TransportEntry kTransports[] = {
-    {"local", "Ranks as threads of one process; messages are passed by pointer.", true, true, open_local},
-    {"shm", "Processes of one host; messages are written and read in shared memory.", true, false, open_shm},
-    {"tcp", "Processes of any hosts; messages cross TCP sockets in checked frames.", false, false, open_tcp},
+    {"local", "Ranks as threads of one process; messages are passed by pointer.", true, open_local},
+    {"shm", "Processes of one host; messages are written and read in shared memory.", true, open_shm},
+    {"tcp", "Processes of any hosts; messages cross TCP sockets in checked frames.", false, open_tcp},
     {"mixed", "Processes of several hosts: shared memory inside a host, TCP sockets between hosts.", false,
-     false, open_mixed},
-    {"gloo", "Processes of any hosts; messages cross TCP sockets through the Gloo library.", false, false,
+     open_mixed},
+    {"gloo", "Processes of any hosts; messages cross TCP sockets through the Gloo library.", false,
      open_gloo},
 };
 
@@ -29,6 +29,9 @@ constexpr TransportEntry kTransports[] = {
 Result<TransportConfig> filled(TransportConfig config) {
   if (config.socket_family == 0) {
     CGX_ASSIGN_OR_RETURN(config.socket_family, config::socket_family());
+  }
+  if (config.tcp_streams == 0) {
+    CGX_ASSIGN_OR_RETURN(config.tcp_streams, config::socket_streams());
   }
   if (config.host_id.empty()) config.host_id = config::host_id();
   if (config.interface_name.empty()) config.interface_name = config::socket_interface();

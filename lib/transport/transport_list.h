@@ -16,7 +16,6 @@ struct TransportEntry {
   const char* name;
   const char* summary;  // one sentence
   bool same_host_only;
-  bool threads_only;  // ranks must be threads of one process
   Result<std::unique_ptr<Transport>> (*open)(const TransportConfig& config);
 };
 

@@ -283,13 +283,13 @@ def judge_point(p, line, allowed):
         raise Problem(f"{p.name}, point {line['k']}: {line['status']}: {line['message']}")
 
 
-def fault_run(trials, fail, size, stride, transport, trial):
+def fault_run(trials, fail, size, stride, transport, more, trial):
     """Every `stride`-th point until three in a row are beyond the last allocation (thread, descriptor)."""
     preload = os.path.join(os.path.dirname(Job.worker), "libcgx-chaos-fail.so")
-    env = {"LD_PRELOAD": preload} if fail != "descriptor" else {}
-    codec = CODECS[1] + ("+ef" if trial % 2 else "")
+    env = {**({"LD_PRELOAD": preload} if fail != "descriptor" else {}), **more.get("env", {})}
+    options = {"codec": CODECS[1] + ("+ef" if trial % 2 else ""), **more.get("options", {})}
     counts = {"points": 0, "errors": 0}
-    with Job(size, mode="faults", transport=transport, of_rank={0: {"fail": fail}}, env=env, timeout=1000, meet=1000, codec=codec) as job:
+    with Job(size, mode="faults", transport=transport, of_rank={0: {"fail": fail}}, env=env, timeout=1000, meet=1000, **options) as job:
         beyond, k = 0, trial % stride
         while beyond < 3:
             for p in job.processes:
@@ -313,17 +313,21 @@ def fault_run(trials, fail, size, stride, transport, trial):
         trials.figures[key] = trials.figures.get(key, 0) + value
 
 
-@scenario("R22", "the k-th allocation, thread or descriptor of rank 0 fails, for every k", 8, 1)
+@scenario("R22", "the k-th allocation, thread or descriptor of rank 0 fails, for every k", 10, 1)
 def exhausted(trials):
-    runs = [  # what fails, ranks, every which point, transport
-        ("malloc", 1, 1, "shm"),
-        ("descriptor", 2, 1, "shm"),
-        ("descriptor", 2, 1, "tcp"),
-        ("thread", 2, 1, "shm"),
-        ("malloc", 2, 1, "shm"),
-        ("malloc", 2, 1, "tcp"),
-        ("malloc", 3, 1, "shm"),
-        ("malloc", 3, 1, "tcp"),
+    threads = {"env": {"CGX_THREADS": "2"}, "options": {"count": 100000}}  # a rank's half is work for both
+    measuring = {"env": {"CGX_TUNE": "1"}}
+    runs = [  # what fails, ranks, every which point, transport, and what else
+        ("malloc", 1, 1, "shm", {}),
+        ("descriptor", 2, 1, "shm", {}),
+        ("descriptor", 2, 1, "tcp", {}),
+        ("thread", 2, 1, "shm", {}),
+        ("malloc", 2, 1, "shm", {}),
+        ("malloc", 2, 1, "tcp", {}),
+        ("malloc", 3, 1, "shm", {}),
+        ("malloc", 3, 1, "tcp", {}),
+        ("malloc", 2, 1, "shm", threads),
+        ("malloc", 2, 11, "shm", measuring),
     ]
     for trial in trials:
         trials.attempt(trial, lambda: fault_run(trials, *runs[trial % len(runs)], trial))

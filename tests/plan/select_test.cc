@@ -157,6 +157,14 @@ TEST(Select, GivesPrecisionAwayForATwentiethOfTheTimeAtLeast) {
   EXPECT_GT(lost, 0);
 }
 
+// Nothing is sent: every choice takes as long, so the exact one is made.
+TEST(Select, OneRankByItselfCompressesNothing) {
+  Profile p;
+  p.size = 1;
+  for (const Candidate& c : candidates()) p.codecs.push_back({c.spec});
+  EXPECT_EQ(codec_of(select({}, uniform(1 << 20, "auto"), p)), "none");
+}
+
 TEST(Select, NeverGoesBeyondTheErrorThatIsAllowed) {
   for (const char* open :
        {"auto:error=0", "auto:error=0.00001", "auto:error=0.001", "auto", "auto:error=1"}) {

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "ranks.h"
 #include "transport/hosts.h"
@@ -59,7 +60,7 @@ inline TcpHello hello_for(const TcpCard& card) {
   hello.from = 1;
   hello.size = 2;
   hello.streams = 1;
-  hello.job_hash = hash_of_job("cgx");
+  hello.job_hash = hash_of("cgx");
   std::memcpy(hello.nonce, card.nonce, sizeof hello.nonce);
   hello.crc = tcp_crc(hello);
   return hello;

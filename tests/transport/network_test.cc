@@ -172,5 +172,28 @@ TEST(SocketFamily, IsReadFromTheEnvironment) {
   ::unsetenv("CGX_SOCKET_FAMILY");
 }
 
+TEST(SocketStreams, AreReadFromTheEnvironment) {
+  const std::unique_ptr<Store> store = make_memory_store();
+  ::setenv("CGX_SOCKET_STREAMS", "65", 1);
+  const Status refused = open_transport("tcp", config_of(store.get(), 0, 1)).status();
+  EXPECT_EQ(refused.code(), Code::kInvalidArgument);
+  EXPECT_NE(refused.message().find("CGX_SOCKET_STREAMS"), std::string::npos) << refused.message();
+  // One rank reads 3, the other is told 2: both say what they have.
+  ::setenv("CGX_SOCKET_STREAMS", "3", 1);
+  std::vector<std::thread> threads;
+  for (const int rank : {0, 1}) {
+    threads.emplace_back([&, rank] {
+      TransportConfig config = config_of(store.get(), rank, 2);
+      if (rank == 1) config.tcp_streams = 2;
+      const Status status = open_transport("tcp", config).status();
+      EXPECT_EQ(status.code(), Code::kMismatch);
+      EXPECT_NE(status.message().find(rank == 0 ? "rank 0 3" : "rank 0 opens 3"), std::string::npos)
+          << status.message();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ::unsetenv("CGX_SOCKET_STREAMS");
+}
+
 }  // namespace
 }  // namespace cgx::test

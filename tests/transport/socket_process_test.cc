@@ -57,7 +57,7 @@ struct Case {
   const char* transport;
   int64_t death_us;                     // within which all hear of one
   std::vector<const char*> hosts = {};  // of each rank; none: as it is
-  int streams = 0;
+  uint32_t streams = 0;
 
   void adjust(TransportConfig& config) const {
     config.tcp_streams = streams;

@@ -230,7 +230,7 @@ TEST(TcpHandshake, DifferentNumbersOfSocketsAreNamed) {
   for (const int rank : {0, 1}) {
     threads.emplace_back([&, rank] {
       TransportConfig config = config_of(store.get(), rank, 2);
-      config.tcp_streams = 1 + rank;
+      config.tcp_streams = 1u + static_cast<uint32_t>(rank);
       const auto opened = open_transport("tcp", config);
       EXPECT_EQ(opened.status().code(), Code::kMismatch) << opened.status().message();
       EXPECT_NE(opened.status().message().find("sockets a pair"), std::string::npos)

@@ -1,6 +1,9 @@
-// The algorithms' functions, one file each, read by algorithm_list.cc (and the tree's depth by cost.cc). All
-// take size > 1.
+// The algorithms' functions, one file each, read by algorithm_list.cc (and what cost.cc has to know of them).
+// All take size > 1.
 #pragma once
+
+#include <algorithm>
+#include <cstdint>
 
 #include "plan/plan.h"
 
@@ -13,5 +16,11 @@ Plan plan_hierarchical(const PlanKey& key);
 Plan plan_tree(const PlanKey& key);
 // Levels below the root.
 int tree_depth(int size);
+// A turn of scatter_gather or hierarchical has size - 1 slices under way: from four ranks on they shrink, so
+// that what a rank has in flight does not grow with the number of ranks.
+inline uint64_t slice_among(int size, uint64_t slice_bytes) {
+  constexpr uint64_t kFullSlices = 4;
+  return slice_bytes / std::max<uint64_t>(kFullSlices, static_cast<uint64_t>(size)) * kFullSlices;
+}
 
 }  // namespace cgx

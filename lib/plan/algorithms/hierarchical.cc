@@ -20,8 +20,6 @@ namespace cgx {
 
 namespace {
 
-constexpr uint64_t kFullSlices = 4;
-
 class Hierarchical {
  public:
   Hierarchical(const PlanKey& key, const Layout& inner) : build_(key, inner), groups_(groups_of(key)) {
@@ -30,9 +28,7 @@ class Hierarchical {
     };
     me_ = static_cast<size_t>(std::find_if(groups_.begin(), groups_.end(), is_mine) - groups_.begin());
     members_.assign(groups_[me_].begin() + 1, groups_[me_].end());
-    // As scatter_gather: what a rank has in flight does not grow with the number of ranks.
-    const uint64_t ranks = static_cast<uint64_t>(key.size);
-    const uint64_t slice_bytes = key.slice_bytes / std::max<uint64_t>(kFullSlices, ranks) * kFullSlices;
+    const uint64_t slice_bytes = slice_among(key.size, key.slice_bytes);
     for (const Range& chunk : cut_chunks(key.layout, static_cast<int>(groups_.size()), &inner)) {
       slices_.push_back(cut_slices(key.layout, chunk, slice_bytes, &inner));
       turns_ = std::max(turns_, slices_.back().size());

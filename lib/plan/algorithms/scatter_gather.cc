@@ -19,15 +19,11 @@ namespace cgx {
 
 namespace {
 
-constexpr uint64_t kFullSlices = 4;
-
 class ScatterGather {
  public:
   explicit ScatterGather(const PlanKey& key) : build_(key) {
     const size_t ranks = static_cast<size_t>(key.size);
-    // A turn has size - 1 slices under way: from kFullSlices ranks on they shrink, so that what a rank
-    // has in flight does not grow with the number of ranks.
-    const uint64_t slice_bytes = key.slice_bytes / std::max<uint64_t>(kFullSlices, ranks) * kFullSlices;
+    const uint64_t slice_bytes = slice_among(key.size, key.slice_bytes);
     for (const Range& chunk : cut_chunks(key.layout, key.size)) {
       slices_.push_back(cut_slices(key.layout, chunk, slice_bytes));
       turns_ = std::max(turns_, slices_.back().size());
