@@ -5,7 +5,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from .plan import AUTO, FIXED, FOUR_BITS
+from .plan import AUTO, FIXED, FOUR_BITS, WAYS
 from .runner import CONTROL
 from .words import rate_mbps
 
@@ -104,7 +104,7 @@ class Figures:
     def best_fixed(self, step, size):
         """What the automatic policy could have chosen and was the fastest; None where it is not compared."""
         rows = self.rows(step, size)
-        fixed = [name for name in FIXED if name in rows]
+        fixed = [name for name in (*FIXED, *WAYS) if name in rows]
         return min(fixed, key=lambda name: rows[name]["time_us"]) if AUTO in rows and len(fixed) > 1 else None
 
     def auto_against_best(self):

@@ -33,6 +33,7 @@ class Page:
         for section, label in (
             ("1g", "n=2"),
             ("1g", "n=4"),
+            ("1g", "n=8, shallow queues"),
             ("10g", "n=2"),
             ("10g", "n=4"),
             ("loopback", "n=2"),
@@ -210,7 +211,8 @@ class Page:
             return
         size = bytes_text(next(iter(rows.values()))["size_bytes"])
         place = {"host": "shared memory", "loopback": "loopback sockets"}.get(step["link"], step["link"])
-        self.say(f"### {size}, {step['ranks']} ranks, {place}", "")
+        detail = step["label"].partition(", ")[1:]
+        self.say(f"### {size}, {step['ranks']} ranks, {place}{''.join(detail)}", "")
         self.say(*self.contenders(step, rows))
         self.command(step)
 

@@ -6,8 +6,11 @@ FOUR_BITS = "maxmin:bits=4"
 TOPK = "topk:ratio=0.01"
 DENSE = ("natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4")
 AUTO = "auto"
-# What "auto" may choose from within its default error, and so has to be no slower than.
+# What "auto" may choose from within its default error (but for 6 bits, which lie between 8 and 4 in bytes and in work), and
+# so has to be no slower than; the same by algorithms that a caller may fix.
 FIXED = ["none", "cast:bf16", "maxmin:bits=8", FOUR_BITS]
+WAYS = [f"{spec}@algorithm={way}" for spec in ("none", FOUR_BITS) for way in ("scatter_gather", "allgather")]
+OVER_GLOO = [f"{spec}@transport=gloo" for spec in ("none", FOUR_BITS)]
 MODELS = {"resnet50": "ResNet-50", "gpt2": "GPT-2 124M"}
 SWEEP = ["100mbit", "250mbit", "500mbit", "1gbit", "2.5gbit", "5gbit", "10gbit", "25gbit"]
 
@@ -20,6 +23,7 @@ class Step:
     link: str = "host"  # "host", "loopback", or a rate
     script: str = ""
     realtime: bool = True  # False: at ordinary priority even with --realtime
+    queue: str = ""  # of a link; "": 50 ms of its rate
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Plan:
         steps = [
             ("small", ("4K", "64K", 4), 40 if slow else 400),
             ("middle", ("256K", "1M", 4), 4 if slow else 40),
-            ("large", ("4M", "16M", 4) if slow else ("16M", "64M", 4), 1 if slow else 2),
+            ("large", ("4M", "16M", 4) if slow else ("4M", "64M", 4), 1 if slow else 2),
         ]
         if self.quick:
             steps = [("small", ("4K", "64K", 16), 5), ("large", ("1M", "4M", 4), 1)]
@@ -76,7 +80,14 @@ class Plan:
             "latency": Section("Small messages, two ranks", self.latency_steps()),
             "crowd": Section("Eight ranks on this machine's cores, shared memory", self.crowd_steps()),
             "loopback": Section("Sockets on loopback", self.loopback_steps()),
-            "1g": Section("1 Gb/s", self.link_steps("1gbit", 1) + self.grid("sizes, ", "1gbit", self.choices(TOPK))),
+            "1g": Section(
+                "1 Gb/s",
+                [
+                    *self.link_steps("1gbit", 1),
+                    self.incast(),
+                    *self.grid("sizes, ", "1gbit", self.choices(TOPK, *WAYS)),
+                ],
+            ),
             "10g": Section("10 Gb/s", self.link_steps("10gbit", 4)),
             "sweep": Section("From 100 Mb/s to 25 Gb/s, two ranks", self.sweep_steps()),
             "codec": Section("Codecs on one core", self.codec_steps()),
@@ -89,16 +100,15 @@ class Plan:
         return [*CONTROL, *codecs(*FIXED, *self.auto, *more)]
 
     def shm_steps(self):
-        return self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices()])
+        return self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices(*WAYS)])
 
     def latency_steps(self):
         sizes, calls = (("4K", "64K", 16), 10) if self.quick else (("4", "64K", 4), 400)
-        contenders = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)]
+        contenders = [*baselines("openmpi"), *self.choices(*WAYS)]
         return [self.allreduce(link, link, 2, sizes, calls, contenders, 10) for link in ("host", "loopback")]
 
     def crowd_steps(self):
-        contenders = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
-        steps = [self.allreduce("n=8", "host", 8, self.big, 1, contenders)]
+        steps = [self.allreduce("n=8", "host", 8, self.big, 1, [*baselines("openmpi"), *self.choices()])]
         # What the cost model takes and what it is compared with, by turns: the machine's speed drifts.
         codec = ["codec", "-b", self.big, "--rounds", "3", "-n", "1", "--codec", FOUR_BITS]
         for turn in range(1, self.rounds + 1):
@@ -128,12 +138,20 @@ class Plan:
             *self.auto,
         ]
         contenders = [*CONTROL, *baselines("gloo16", "openmpi"), *codecs(*every)]
-        return [self.allreduce(f"n={n}", rate, n, self.big, calls, contenders) for n in (2, 4)]
+        over_gloo = codecs(*OVER_GLOO) if self.sockets != "gloo" else []
+        steps = [self.allreduce(f"n={n}", rate, n, self.big, calls, contenders) for n in (2, 4)]
+        steps[0].words.extend(over_gloo)
+        return steps
+
+    def incast(self):
+        """All send to one at once, and what a switch can hold is little."""
+        step = self.allreduce("n=8, shallow queues", "1gbit", 8, "4M", 1, self.choices())
+        step.queue = "256K"
+        return step
 
     def sweep_steps(self):
         size = "1M" if self.quick else "8M"
-        specs = ["none", "maxmin:bits=8", FOUR_BITS, TOPK, *self.auto]
-        contenders = [*CONTROL, *baselines("gloo16"), *codecs(*specs)]
+        contenders = [*baselines("gloo16"), *self.choices(TOPK)]
         rates = [*(["500mbit", "10gbit"] if self.quick else SWEEP), "loopback"]
         return [self.allreduce(rate, rate, 2, size, 1 if rate in SWEEP[:3] else 4, contenders) for rate in rates]
 
@@ -172,11 +190,11 @@ class Plan:
 
         if self.quick:
             return [layers("resnet50, shared memory", "resnet50", "host", [*CONTROL, *codecs(FOUR_BITS)])]
-        wide = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS)]
+        wide = [*CONTROL, *baselines("openmpi"), *codecs("none", FOUR_BITS, *self.auto)]
         return [
             layers("resnet50, shared memory", "resnet50", "host", wide),
-            layers("gpt2, shared memory", "gpt2", "host", [*CONTROL, *codecs(FOUR_BITS)]),
+            layers("gpt2, shared memory", "gpt2", "host", [*CONTROL, *codecs("none", FOUR_BITS, *self.auto)]),
             layers("resnet50, 10 Gb/s", "resnet50", "10gbit", wide),
             layers("gpt2, 10 Gb/s", "gpt2", "10gbit", [*CONTROL, *codecs(FOUR_BITS)]),
-            layers("resnet50, 1 Gb/s", "resnet50", "1gbit", [*CONTROL, *codecs("none", FOUR_BITS)]),
+            layers("resnet50, 1 Gb/s", "resnet50", "1gbit", [*CONTROL, *codecs("none", FOUR_BITS, *self.auto)]),
         ]

@@ -110,7 +110,8 @@ class Runner:
         if step.link == "loopback":
             return [NETNS, "loopback", "--", *words]
         mode = "train" if step.script else "run"
-        return [NETNS, mode, "--ranks", str(step.ranks), "--rate", step.link, "--", *words]
+        queue = ["--queue", step.queue] if step.queue else []
+        return [NETNS, mode, "--ranks", str(step.ranks), "--rate", step.link, *queue, "--", *words]
 
     def run(self, step, waiting):
         """The step's record. `waiting(seconds)` is called now and then while it runs."""

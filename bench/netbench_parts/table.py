@@ -71,6 +71,14 @@ def table(figures):
         for n, (floor, ambition) in zip((2, 4), floors, strict=True):
             got = figures.ratio(figures.step(section, f"n={n}"), FOUR_BITS, "gloo")
             lines.append(Line(f"{title}, n={n}, 4 bits, against Gloo", floor, ambition, got))
+    for section, title in (("1g", "1 Gb/s"), ("10g", "10 Gb/s")):
+        for words, spec in (("uncompressed", "none"), ("4 bits", FOUR_BITS)):
+            got = figures.ratio(figures.step(section, "n=2"), spec, f"{spec}@transport=gloo")
+            lines.append(Line(f"64 MiB at {title}, n=2, {words}, our sockets against Gloo's as transport", 0.95, None, got))
+    step = figures.step("1g", "n=8, shallow queues")
+    for words, spec, floor in (("uncompressed", "none", UNCOMPRESSED), ("4 bits", FOUR_BITS, 1)):
+        got = figures.ratio(step, spec, "gloo")
+        lines.append(Line(f"4 MiB at 1 Gb/s, n=8, queues of 256 KiB, {words}, against Gloo", floor, None, got))
     large = figures.step("shm", "large")
     for name, over, floor, ambition in (
         ("Gloo", "gloo", 6, 12),
@@ -85,7 +93,7 @@ def table(figures):
                 figures.ratio(large, FOUR_BITS, over),
             )
         )
-    for label, size in (("middle", 1 << 20), ("large", 16 << 20), ("large", None)):
+    for label, size in (("middle", 1 << 20), ("large", 4 << 20), ("large", 16 << 20), ("large", None)):
         got = figures.ratio(figures.step("shm", label), "none", "openmpi", size)
         lines.append(
             Line(f"shared memory, uncompressed, n=2, {bytes_text(size or 64 << 20)}, against Open MPI", 1.2, 2, got)
@@ -132,14 +140,16 @@ def codec_lines(figures):
                 got = codec_share(figures, cache, name, field)
                 lines.append(Line(f"{work} {place}, share of memcpy: `{name}`", *floors[kind], got))
     families = ("maxmin", "dither", "natdither")
-    for widths, floor in (((1, 2, 8), 0.7), ((3, 5, 6, 7), 0.5)):
-        names = [f"{family}:bits={bits}" for family in families for bits in widths]
-        got = worst_codec(figures, "encode_over_base", names)
-        lines.append(Line(f"encode, {'/'.join(map(str, widths))} bits against 4: the worst", floor, None, got))
+    for work, field in (("encode", "encode_over_base"), ("decode+add", "decode_add_over_base")):
+        for widths, floor in (((1, 2, 8), 0.7), ((3, 5, 6, 7), 0.5)):
+            names = [f"{family}:bits={bits}" for family in families for bits in widths]
+            got = worst_codec(figures, field, names)
+            lines.append(Line(f"{work}, {'/'.join(map(str, widths))} bits against 4: the worst", floor, None, got))
     for cache, place in PLACES.items():
         got = worst_codec(figures, "encode_over_base", (*DENSE, TOPK), ("half", "bfloat16"), (cache,))
         lines.append(Line(f"encode {place}, fp16 and bf16 against fp32, an element: the worst", 1, None, got))
-    lines += [feedback_line(figures, cache) for cache in PLACES]
+    for names, of in ((DENSE, ""), ((TOPK,), " of top-k 1 %")):
+        lines += [feedback_line(figures, cache, names, of) for cache in PLACES]
     got = codec_share(figures, "cold", TOPK, "encode_over_nth_element")
     lines.append(Line("top-k 1 % exact, against nth_element", SELECTION, 29, got))
     torch = (figures.step("codec", "torch.topk") or {}).get("document", {}).get("ratios")
@@ -147,16 +157,16 @@ def codec_lines(figures):
     return lines
 
 
-def feedback_line(figures, cache):
+def feedback_line(figures, cache, names, of):
     """What error feedback costs is a share of encoding's time; here as the speed that is left."""
     costs = []
-    for name in DENSE:
+    for name in names:
         cost = figures.codecs(cache).get(name, {}).get("feedback_cost")
         if cost is not None:
             left = 1 / (1 + cost)
             costs.append(Ratio(left, left, left, f"{name}: {cost:.0%}"))
     return Line(
-        f"encode {PLACES[cache]} with error feedback (at most {FEEDBACK:.0%} more time), speed left: the worst",
+        f"encode{of} {PLACES[cache]} with error feedback (at most {FEEDBACK:.0%} more time), speed left{'' if of else ': the worst'}",
         1 / (1 + FEEDBACK),
         None,
         worst(costs),

@@ -25,8 +25,11 @@ def rate_mbps(rate):
 
 
 def name_of(name):
-    spec, comma, rest = name.partition(", ")
-    return NAMES.get(spec, f"cgx, `{spec}`") + comma + rest
+    whole, comma, rest = name.partition(", ")
+    spec, _, way = whole.partition("@")
+    ways = {"algorithm": " by {}", "transport": " over {}", "threads": ", {} threads"}
+    words = (ways[key].format(value.replace("_", "-")) for key, _, value in (word.partition("=") for word in way.split(",") if word))
+    return NAMES.get(spec, f"cgx, `{spec}`") + "".join(words) + comma + rest
 
 
 def time_text(us):
