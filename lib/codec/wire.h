@@ -29,6 +29,9 @@ CGX_HD constexpr size_t packed_bytes(uint32_t m, uint32_t bits) {
   return bytes;
 }
 
+// Elements of the smallest bucket that can be asked for. One for the whole block may have less.
+inline constexpr uint32_t kLeastBucket = 32;
+
 // A unit of a bucketed codec: the metadata of its buckets, then the packed codes, a group at a time.
 // `bucket` is never 0 here: one bucket for the whole block is a bucket of the block's count.
 struct UnitLayout {

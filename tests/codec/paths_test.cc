@@ -213,7 +213,10 @@ TEST_P(CpuPaths, GiveBackTheSame) {
         const bool before = (feedback & 1) != 0;
         const bool after = (feedback & 2) != 0;
         compare(spec, {DType::kF32, static_cast<Kind>(kind), count, before, after, feedback >= 4});
-        if (feedback >= 4) compare(spec, {DType::kF16, static_cast<Kind>(kind), count, before, after, true});
+        if (feedback < 4) continue;
+        for (const DType half : {DType::kF16, DType::kBF16}) {
+          compare(spec, {half, static_cast<Kind>(kind), count, before, after, true});
+        }
       }
     }
   }

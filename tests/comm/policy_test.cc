@@ -1,6 +1,11 @@
 // "auto": measured, agreed on, chosen alike on every rank, pinned, and refused where it means nothing.
+#include <algorithm>
+#include <mutex>
+#include <string_view>
+
 #include <nlohmann/json.hpp>
 
+#include "base/log.h"
 #include "codec/candidates.h"
 #include "comm/measure.h"
 #include "comm/policy_text.h"
@@ -132,6 +137,31 @@ TEST(Policy, APinnedOneDecidesWithoutMeasuring) {
         static_cast<double>(comm.stats().run.raw_bytes) / static_cast<double>(comm.stats().run.wire_bytes),
         7.76, 0.01);
   });
+}
+
+TEST(Policy, TheLogSaysOnceForEachLayoutWhatWasChosenAndWhatElseThereWas) {
+  std::mutex mutex;
+  std::string lines;
+  set_log(
+      [&](LogLevel, const char* line) {
+        const std::lock_guard lock(mutex);
+        if (std::string_view(line).find("policy: ") != std::string_view::npos)
+          lines += std::string(line) + "\n";
+      },
+      LogLevel::kInfo);
+  const std::string text = to_json(slow_link(2));
+  World world;
+  world.adjust = [&](CommunicatorConfig& config) { config.policy = text; };
+  run_world(world, [&](Communicator& comm) {
+    std::vector<float> x = noise(comm.rank(), 1 << 20);
+    for (int k = 0; k < 2; ++k) ASSERT_TRUE(comm.allreduce(in_place(x, whole(x.size(), "auto"))).ok());
+  });
+  set_log({}, LogLevel::kWarn);
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 2) << lines;  // a rank each
+  for (const char* words :
+       {"auto", " -> ", "maxmin:bits=4", "in slices of", "2 ranks on 1 host", "predicted", "ring"}) {
+    EXPECT_NE(lines.find(words), std::string::npos) << words << " is not in: " << lines;
+  }
 }
 
 TEST(Policy, BadTextsAreRefusedWithWhatIsWrongInThem) {

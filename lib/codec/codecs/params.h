@@ -10,6 +10,7 @@
 
 #include "codec/codec_row.h"
 #include "codec/spec.h"
+#include "codec/wire.h"
 
 namespace cgx {
 
@@ -25,7 +26,8 @@ inline std::string get_bits(const CodecSpec& spec) { return fmt::to_string(spec.
 inline bool set_bucket(std::string_view value, CodecSpec& spec) {
   const auto bucket = parse_integer(value);
   if (!bucket || *bucket < 0 || *bucket > 65536) return false;
-  if (*bucket != 0 && (*bucket < 32 || !std::has_single_bit(static_cast<uint64_t>(*bucket)))) return false;
+  if (*bucket != 0 && (*bucket < kLeastBucket || !std::has_single_bit(static_cast<uint64_t>(*bucket))))
+    return false;
   spec.values.bucket = static_cast<uint32_t>(*bucket);
   return true;
 }

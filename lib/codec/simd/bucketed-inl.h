@@ -73,29 +73,41 @@ class BucketedEncoder {
     bool is_plain;
   };
 
-  // Returns where the next unit begins.
-  uint8_t* encode_unit(Bucket bucket, size_t at, size_t m, uint8_t* out) {
-    const bool is_small = layout_.bucket < kGroup;
-    uint8_t* meta = out;
-    uint8_t* packed = out + (is_small ? layout_.group(m, 0) : layout_.meta(1));
-    for (size_t i = 0; i < m; i += kGroup, packed += group_bytes_) {
+  // Both return where the next unit begins.
+  uint8_t* encode_unit(const Bucket& bucket, size_t at, size_t m, uint8_t* out) {
+    if (layout_.bucket < kGroup) return encode_small_buckets(at, static_cast<uint32_t>(m), out);
+    wire_store(out, bucket.meta);
+    uint8_t* packed = out + layout_.meta(1);
+    for (size_t i = 0; i < m; i += kGroup) {
       const uint32_t n = static_cast<uint32_t>(m - i < kGroup ? m - i : kGroup);
       alignas(64) uint8_t codes[kGroup];
       seek(at + i);
-      const uint32_t step = is_small ? static_cast<uint32_t>(layout_.bucket) : kGroup;
-      for (uint32_t j = 0; j < n; j += step) {
-        const uint32_t size = n - j < step ? n - j : step;
-        if (is_small) bucket = fold(at + j, size);
-        if (i == 0) {
-          wire_store(meta, bucket.meta);
-          meta += layout_.meta(1);
-        }
-        encode_span(bucket, {at + i + j, j, size}, codes);
-      }
-      pack_group(codes, n, layout_.bits, packed);
-      if (n != kGroup) return packed + packed_bytes(n, layout_.bits);
+      encode_span(bucket, {at + i, 0, n}, codes);
+      packed = pack(codes, n, packed);
     }
     return packed;
+  }
+
+  // A group of them is a unit. All are folded first, so that their long instructions overlap.
+  uint8_t* encode_small_buckets(size_t at, uint32_t n, uint8_t* out) {
+    const uint32_t step = static_cast<uint32_t>(layout_.bucket);
+    alignas(64) uint8_t codes[kGroup];
+    Bucket buckets[kGroup / kLeastBucket];
+    for (uint32_t i = 0, b = 0; i < n; i += step, ++b) {
+      buckets[b] = fold(at + i, n - i < step ? n - i : step);
+      wire_store(out + layout_.meta(b), buckets[b].meta);
+    }
+    seek(at);
+    for (uint32_t i = 0, b = 0; i < n; i += step, ++b) {
+      encode_span(buckets[b], {at + i, i, n - i < step ? n - i : step}, codes);
+    }
+    return pack(codes, n, out + layout_.group(n, 0));
+  }
+
+  // Returns where the next group begins.
+  uint8_t* pack(const uint8_t* codes, uint32_t n, uint8_t* out) const {
+    pack_group(codes, n, layout_.bits, out);
+    return out + (n == kGroup ? group_bytes_ : packed_bytes(n, layout_.bits));
   }
 
   Bucket fold(size_t at, size_t n) const {
@@ -209,7 +221,7 @@ class BucketedEncoder {
     load_elements(from_.from(span.at), span.n, x);
     uint8_t* HWY_RESTRICT to = codes + span.i;
     if (bucket.is_finite) {
-      draw_group(draws);
+      draw(span, draws);
       const Coder coder = bucket.coder;
       for (uint32_t j = 0; j < span.n; ++j) {
         to[j] = static_cast<uint8_t>(C::encode(x[j], coder, draws[span.i + j]));
@@ -227,9 +239,9 @@ class BucketedEncoder {
     }
   }
 
-  void draw_group(uint32_t* HWY_RESTRICT draws) const {
-    if (is_random_) return random_.draws(draws);
-    for (uint32_t i = 0; i < kGroup; ++i) draws[i] = 0x80000000u;  // a half: round to nearest
+  void draw(const Span& span, uint32_t* HWY_RESTRICT draws) const {
+    if (is_random_) return random_.draws(span.i, span.n, draws);
+    for (uint32_t i = 0; i < span.n; ++i) draws[span.i + i] = 0x80000000u;  // a half: round to nearest
   }
 
   const UnitLayout layout_;

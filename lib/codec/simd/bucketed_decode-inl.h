@@ -115,6 +115,7 @@ class BucketedDecoder {
     const uint8_t* metas;
     const uint8_t* packed;
     size_t m, first, last;
+    const uint8_t* codes = nullptr;  // a byte each, where the whole unit is unpacked
   };
 
   BucketedDecoder(const UnitLayout& layout, const Params& params)
@@ -134,9 +135,12 @@ class BucketedDecoder {
   template <Into kInto>
   void decode_unit(const Part& part, const Target& to) const {
     if (layout_.bucket >= kGroup) return decode_bucket<kInto>(part, 0, part.first, part.last, to);
+    alignas(64) uint8_t codes[kGroup];  // a unit is a group
+    Part unpacked = part;
+    unpacked.codes = codes_at(part, 0, codes);
     for (size_t i = part.first; i < part.last; i += layout_.bucket) {
       const size_t end = part.last - i < layout_.bucket ? part.last : i + layout_.bucket;
-      decode_bucket<kInto>(part, i / layout_.bucket, i, end, to.from(i - part.first));
+      decode_bucket<kInto>(unpacked, i / layout_.bucket, i, end, to.from(i - part.first));
     }
   }
 
@@ -173,6 +177,7 @@ class BucketedDecoder {
 
   // The codes from element i on: where they are if each has a byte, else unpacked with their group.
   const uint8_t* codes_at(const Part& part, size_t i, uint8_t* buffer) const {
+    if (part.codes != nullptr) return part.codes + i;
     const size_t group = i - i % kGroup;
     const uint8_t* packed = part.packed + i / kGroup * group_bytes_;
     if (layout_.bits == 8) return packed + i % kGroup;

@@ -217,7 +217,7 @@ class ElementwiseEncoder {
     alignas(64) uint32_t draws[kGroup] = {};
     alignas(64) Code codes[kGroup];
     load_elements(from_.from(at), n, x);
-    if constexpr (C::kRandom) random_.draws(draws);
+    if constexpr (C::kRandom) random_.draws(0, n, draws);
     const Coder coder = coder_;
     for (uint32_t i = 0; i < n; ++i) codes[i] = static_cast<Code>(C::encode(x[i], coder, draws[i]));
     if constexpr (C::kCodeBits == 9) {

@@ -102,9 +102,9 @@ class GroupRandom {
   // Of the group that was sought last.
   CGX_HD GroupDraws group() const { return GroupDraws(words_); }
 
-  // All 256.
-  HWY_NOINLINE void draws(uint32_t* HWY_RESTRICT out) const {
-    for (uint32_t i = 0; i < kGroup; i += 4 * kLanes) {
+  // Of elements [first, first + n) of the group, at their places in out[0, kGroup).
+  HWY_NOINLINE void draws(uint32_t first, uint32_t n, uint32_t* HWY_RESTRICT out) const {
+    for (uint32_t i = first - first % (4 * kLanes); i < first + n; i += 4 * kLanes) {
       for (uint32_t k = 0; k < 4; ++k) {
         const U32 lanes = group().at(i, k) >> 0;
         memcpy(out + i + k * kLanes, &lanes, sizeof(lanes));
