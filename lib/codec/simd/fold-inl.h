@@ -19,12 +19,12 @@ CGX_HD Lanes merge_lanes(const Lanes& state) {
   if constexpr (kDistance == 0) {
     return state;
   } else {
-    U32 fields[sizeof(Lanes) / sizeof(U32)];
-    memcpy(fields, &state, sizeof(state));
-    for (U32& field : fields) field = swapped_lanes<kDistance>(field);
-    Lanes swapped;
-    memcpy(&swapped, fields, sizeof(swapped));
-    return merge_lanes<Fold, kDistance / 2>(Fold::merge(state, swapped));
+    struct Fields {
+      U32 of[sizeof(Lanes) / sizeof(U32)];
+    };
+    auto fields = __builtin_bit_cast(Fields, state);
+    for (U32& field : fields.of) field = swapped_lanes<kDistance>(field);
+    return merge_lanes<Fold, kDistance / 2>(Fold::merge(state, __builtin_bit_cast(Lanes, fields)));
   }
 }
 
@@ -32,13 +32,16 @@ template <typename State, typename Lanes>
 CGX_HD State first_lane(const Lanes& state) {
   constexpr uint32_t kFields = sizeof(State) / sizeof(uint32_t);
   static_assert(sizeof(Lanes) == kFields * sizeof(U32));
-  U32 fields[kFields];
-  memcpy(fields, &state, sizeof(state));
-  uint32_t words[kFields];
-  for (uint32_t f = 0; f < kFields; ++f) memcpy(&words[f], &fields[f], sizeof(uint32_t));
-  State first;
-  memcpy(&first, words, sizeof(first));
-  return first;
+  struct Fields {
+    U32 of[kFields];
+  };
+  struct Words {
+    uint32_t of[kFields];
+  };
+  const auto fields = __builtin_bit_cast(Fields, state);
+  Words words;
+  for (uint32_t f = 0; f < kFields; ++f) memcpy(&words.of[f], &fields.of[f], sizeof(uint32_t));
+  return __builtin_bit_cast(State, words);
 }
 
 // REQUIRES: n is a multiple of 2 kLanes, and not 0.
