@@ -59,12 +59,15 @@ std::vector<Parameter> parse(const std::string& text) {
 }  // namespace
 
 std::vector<Bucket> model_buckets(const std::string& model) {
+  constexpr uint64_t kLine = 32;  // elements, of 16 bits
   const std::vector<Parameter> parameters = parse(text_of(model));
   std::vector<Bucket> buckets;
   uint64_t first = 0;
   bool open = false;
   for (size_t k = parameters.size(); k-- > 0;) {
     const Parameter& parameter = parameters[k];
+    // DDP's buckets are tensors of their own, which begin with a cache line.
+    if (!open) first = (first + kLine - 1) / kLine * kLine;
     if (!open) buckets.push_back({first, 0, {}});
     Bucket& bucket = buckets.back();
     const bool compressed = parameter.dimensions > 1 && parameter.count >= 1024;

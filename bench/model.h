@@ -15,7 +15,7 @@ struct Layer {
 };
 
 struct Bucket {
-  uint64_t first;  // element in the flat model
+  uint64_t first;  // element in the flat model; between buckets some are left out
   uint64_t count;
   std::vector<Layer> layers;
 };

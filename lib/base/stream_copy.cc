@@ -13,22 +13,18 @@ void plain_copy(void* to, const void* from, size_t bytes) { std::memcpy(to, from
 
 #if defined(__SSE2__)
 
-namespace {
-constexpr size_t kLine = 64;
-}
-
 void stream_copy(void* to, const void* from, size_t bytes) {
   auto* out = static_cast<uint8_t*>(to);
   const auto* in = static_cast<const uint8_t*>(from);
-  const size_t head = (kLine - reinterpret_cast<uintptr_t>(out) % kLine) % kLine;
-  if (bytes < head + kLine) {
+  const size_t head = (kLineBytes - reinterpret_cast<uintptr_t>(out) % kLineBytes) % kLineBytes;
+  if (bytes < head + kLineBytes) {
     std::memcpy(out, in, bytes);
     return;
   }
   std::memcpy(out, in, head);
   size_t i = head;
-  for (; i + kLine <= bytes; i += kLine) {
-    for (size_t j = i; j < i + kLine; j += 16) {
+  for (; i + kLineBytes <= bytes; i += kLineBytes) {
+    for (size_t j = i; j < i + kLineBytes; j += 16) {
       const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + j));
       _mm_stream_si128(reinterpret_cast<__m128i*>(out + j), four);
     }

@@ -4,8 +4,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace cgx {
+
+inline constexpr size_t kLineBytes = 64;  // of the caches
+inline bool is_line_aligned(const void* at) { return reinterpret_cast<uintptr_t>(at) % kLineBytes == 0; }
 
 using Copy = void (*)(void* to, const void* from, size_t bytes);
 

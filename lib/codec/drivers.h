@@ -17,6 +17,7 @@ namespace cgx {
 inline constexpr size_t kCodecKinds = static_cast<size_t>(CodecKind::kRandK) + 1;
 
 // The encoding of whole units and perhaps a last partial one, never raw; arguments as in value_block.h.
+// REQUIRES: what Into::kStream writes begins with a cache line.
 struct DenseDriver {
   void (*encode)(const ValueSpec& spec, const Elements& from, size_t count, const BlockContext& context,
                  const GiveBack& back, uint8_t* out);

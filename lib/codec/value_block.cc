@@ -58,6 +58,20 @@ void encode_raw(DType raw, const Elements& from, size_t count, const GiveBack& b
   }
 }
 
+// Only whole lines are written past the caches, and elements of a vector lie as their block's begin does:
+// what begins elsewhere is decoded into the cache, a tile at a time, and copied from there.
+void decode_and_stream(const DenseDriver& driver, const ValueSpec& spec, const uint8_t* block, size_t count,
+                       size_t begin, size_t end, const Target& to) {
+  if (is_line_aligned(to.out)) return driver.decode(spec, block, count, begin, end, Into::kStream, to);
+  for (size_t at = begin; at < end;) {
+    const size_t n = std::min(kTile - at % kTile, end - at);
+    alignas(kLineBytes) float tile[kTile];
+    driver.decode(spec, block, count, at, at + n, Into::kAssign, {tile});
+    stream_copy(to.out + (at - begin), tile, n * sizeof(float));
+    at += n;
+  }
+}
+
 void decode_raw(DType raw, const uint8_t* in, size_t count, Into into, const Target& to) {
   if (raw == DType::kF32 && into != Into::kAdd) {
     (into == Into::kStream ? stream_copy : plain_copy)(to.out, in, count * sizeof(float));
@@ -114,8 +128,12 @@ void decode_values(const ValueSpec& spec, DType raw, const uint8_t* block, size_
   const Cut cut = cut_block(spec, raw, count);
   const size_t encoded_end = std::min(end, cut.encoded);
   if (begin < encoded_end) {
-    drivers().dense[static_cast<size_t>(spec.kind)].decode(spec, block, cut.encoded, begin, encoded_end, into,
-                                                           to);
+    const DenseDriver& driver = drivers().dense[static_cast<size_t>(spec.kind)];
+    if (into == Into::kStream) {
+      decode_and_stream(driver, spec, block, cut.encoded, begin, encoded_end, to);
+    } else {
+      driver.decode(spec, block, cut.encoded, begin, encoded_end, into, to);
+    }
   }
   const size_t raw_begin = std::max(begin, cut.encoded);
   if (raw_begin >= end) return;

@@ -34,6 +34,7 @@ Status Prober::measure(Measurement* m) {
   CGX_RETURN_IF_ERROR(burst(m));
   CGX_RETURN_IF_ERROR(all_links(m));
   CGX_RETURN_IF_ERROR(pair_links(m));
+  CGX_RETURN_IF_ERROR(short_messages(m));
   CGX_RETURN_IF_ERROR(level_links(m));
   CGX_RETURN_IF_ERROR(codecs(m));
   return fit(m);
@@ -85,6 +86,7 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   p.message = slowest([](const Measurement& m) { return m.message; });
   p.pair_byte = slowest([](const Measurement& m) { return m.pair_byte; });
   p.all_byte = slowest([](const Measurement& m) { return m.all_byte; });
+  p.short_byte = slowest([](const Measurement& m) { return m.short_byte; });
   p.cpu_byte = slowest([](const Measurement& m) { return m.cpu_byte; });
   p.inside_latency = slowest([](const Measurement& m) { return m.inside_latency; });
   p.inside_byte = slowest([](const Measurement& m) { return m.inside_byte; });

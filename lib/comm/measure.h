@@ -20,7 +20,7 @@ namespace cgx {
 // What one rank measured, as it travels: all times in picoseconds.
 struct Measurement {
   static constexpr size_t kMaxCodecs = 8;
-  static constexpr uint64_t kMagic = 0x3450584743;  // "CGXP4"
+  static constexpr uint64_t kMagic = 0x3550584743;  // "CGXP5"
 
   struct Times {  // of an element
     uint64_t encode, decode;
@@ -35,6 +35,7 @@ struct Measurement {
   uint64_t message = 0;
   uint64_t pair_byte = 0;
   uint64_t all_byte = 0;
+  uint64_t short_byte = 0;
   uint64_t cpu_byte = 0;
   uint64_t inside_latency = 0;
   uint64_t inside_byte = 0;

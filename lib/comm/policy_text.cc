@@ -19,7 +19,9 @@ using Json = nlohmann::ordered_json;
 constexpr int kFormat = 2;
 constexpr uint64_t kFirstSize = 4 << 10, kLastSize = 64 << 20;  // of the table for people
 
-constexpr char kColdLinks[] = "cold_links", kOneShot[] = "one_shot";  // 1 where a version did not measure it
+// Which older versions did not measure.
+constexpr char kColdLinks[] = "cold_links", kOneShot[] = "one_shot", kShortByte[] = "short_ns_per_byte";
+constexpr const char* kLater[] = {kColdLinks, kOneShot, kShortByte};
 
 struct Field {
   const char* name;
@@ -30,6 +32,7 @@ constexpr Field kFields[] = {{"call_ns", &Profile::call},
                              {"message_ns", &Profile::message},
                              {"pair_ns_per_byte", &Profile::pair_byte},
                              {"all_ns_per_byte", &Profile::all_byte},
+                             {kShortByte, &Profile::short_byte},
                              {"cpu_ns_per_byte", &Profile::cpu_byte},
                              {"ranks_per_core", &Profile::crowding},
                              {"inside_latency_ns", &Profile::inside_latency},
@@ -146,7 +149,8 @@ Result<Policy> parse_policy(const std::string& text, const std::string& source) 
     return invalid(source, "it names no transport");
   policy.transport = json["transport"].get<std::string>();
   for (const Field& field : kFields) {
-    if ((field.name == kColdLinks || field.name == kOneShot) && !json.contains(field.name)) continue;
+    const bool may_lack = std::find(std::begin(kLater), std::end(kLater), field.name) != std::end(kLater);
+    if (may_lack && !json.contains(field.name)) continue;
     CGX_RETURN_IF_ERROR(read_number(json, field.name, source, &(policy.profile.*field.at)));
   }
   if (!json.contains("codecs") || !json["codecs"].is_array())

@@ -74,8 +74,9 @@ class Prober {
   Status burst(Measurement* m);
   Status all_links(Measurement* m);
   Status pair_links(Measurement* m);
+  Status short_messages(Measurement* m);
   Status level_links(Measurement* m);
-  Result<double> stream_ns(const std::vector<int>& peers, size_t messages);
+  Result<double> stream_ns(const std::vector<int>& peers, size_t messages, size_t bytes);
   void fill_elements();
   Status codecs(Measurement* m);
   // The next place of `count` elements among the first `length`.

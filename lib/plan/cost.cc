@@ -38,6 +38,15 @@ ElementCost cost_of(const CodecSpec& spec, const Profile& profile, Scale scale) 
 
 double wire_of(const Load& load) { return load.links * static_cast<double>(load.wire_bytes); }
 
+// Of a byte in messages of `raw_bytes` before they are encoded, while all send to all. Long ones may overflow
+// a queue that short ones do not (docs/DESIGN.md, Incast).
+double all_byte_of(double raw_bytes, const Load& load, const Profile& p) {
+  const double ratio =
+      static_cast<double>(load.wire_bytes) / static_cast<double>(std::max<uint64_t>(1, load.raw_bytes));
+  const bool is_short = p.short_byte != 0 && raw_bytes * ratio <= static_cast<double>(kShortMessage);
+  return is_short ? std::min(p.short_byte, p.all_byte) : p.all_byte;
+}
+
 double ranks_of(const Profile& profile) { return static_cast<double>(profile.size); }
 
 double turns_of(double raw_bytes, uint64_t slice_bytes) {
@@ -117,23 +126,27 @@ Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
 double scatter_gather_ns(const Load& load, const Profile& p) {
   const double n = ranks_of(p);
   if (p.size < 2) return load.decode_ns;
-  const double turns =
-      turns_of(static_cast<double>(load.raw_bytes) / n, slice_among(p.size, load.slice_bytes));
+  const double chunk = static_cast<double>(load.raw_bytes) / n;
+  const uint64_t slice = slice_among(p.size, load.slice_bytes);
+  const double turns = turns_of(chunk, slice);
+  const double byte = all_byte_of(std::min(chunk, static_cast<double>(slice)), load, p);
   const double bytes = 2 * (n - 1) / n * wire_of(load);
   const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
                      turns * 2 * (n - 1) * p.message;
-  return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
+  return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * byte);
 }
 
 double allgather_ns(const Load& load, const Profile& p) {
   const double n = ranks_of(p);
   if (p.size < 2) return load.decode_ns;
-  const double turns = turns_of(static_cast<double>(load.raw_bytes), load.slice_bytes);
+  const double raw_bytes = static_cast<double>(load.raw_bytes);
+  const double turns = turns_of(raw_bytes, load.slice_bytes);
+  const double byte = all_byte_of(std::min(raw_bytes, static_cast<double>(load.slice_bytes)), load, p);
   const double bytes = (n - 1) * wire_of(load);
   const double times = scale_of(load.raw_bytes) == Scale::kSmall ? 1 : p.one_shot;
   const double cpu =
       (load.encode_ns + load.decode_ns * n) * times + bytes * p.cpu_byte + turns * (n - 1) * p.message;
-  return p.call + p.latency + pipelined(turns, cpu * p.crowding, bytes * p.all_byte);
+  return p.call + p.latency + pipelined(turns, cpu * p.crowding, bytes * byte);
 }
 
 // Two slices walk together: while one is summed the other is on its way.

@@ -52,6 +52,10 @@ struct CodecCost {
   bool operator==(const CodecCost&) const = default;
 };
 
+// Bytes of a message, as slices at 4 bits have among eight ranks: a queue may hold one from each that overflows by
+// longer ones.
+inline constexpr uint64_t kShortMessage = 20 << 10;
+
 // A machine as a communicator's ranks see it, the slowest of them for each figure. All times in nanoseconds.
 struct Profile {
   int size = 1;
@@ -62,6 +66,7 @@ struct Profile {
   double message = 0;             // of the processor, to send one message and receive one
   double pair_byte = 0;           // a byte to one peer, while one comes from another
   double all_byte = 0;            // a byte to any peer, while all ranks send to all
+  double short_byte = 0;          // the same of messages up to kShortMessage; 0: as all_byte
   double cpu_byte = 0;            // of the processor, for a byte sent and one received
   double crowding = 1;            // ranks that share a core, on the fullest host
   double inside_latency = 0;      // as `latency`, between ranks of one host

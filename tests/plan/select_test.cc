@@ -165,6 +165,19 @@ TEST(Select, OneRankByItselfCompressesNothing) {
   EXPECT_EQ(codec_of(select({}, uniform(1 << 20, "auto"), p)), "none");
 }
 
+// Eight that send to all at once overflow a queue, unless what they send is short.
+TEST(Select, ShortMessagesMayPassWhereLongOnesSwampAQueue) {
+  Profile p = machine(8, 12);
+  p.all_byte = 120;
+  const Layout open = uniform(1 << 20, "auto");
+  EXPECT_EQ(codec_of(select({}, open, p)), "none");
+  p.short_byte = 10;
+  const Selection short_ones = select({}, open, p);
+  EXPECT_EQ(codec_of(short_ones), to_string(spec_of("maxmin:bits=4")));
+  EXPECT_STREQ(short_ones.algorithm->name, "scatter_gather");
+  EXPECT_STREQ(select({}, uniform(1 << 20, "none"), p).algorithm->name, "ring");
+}
+
 TEST(Select, NeverGoesBeyondTheErrorThatIsAllowed) {
   for (const char* open :
        {"auto:error=0", "auto:error=0.00001", "auto:error=0.001", "auto", "auto:error=1"}) {

@@ -94,7 +94,6 @@ class BucketedDecoder {
   static void run(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end, Into into,
                   Target to) {
     const BucketedDecoder d(C::layout(spec, count), C::params(spec));
-    into = possible(into, to.out);
     const size_t unit = d.layout_.elements();
     for (size_t at = begin / unit * unit; at < end; at += unit) {
       const size_t m = count - at < unit ? count - at : unit;

@@ -168,10 +168,6 @@ CGX_HD void give_back(F32 x, F32 value, size_t i, const GiveBack& back) {
   if (kFeedback == Feedback::kStreamed) stream_lanes(value, back.decoded + i);
 }
 
-// What runs for `into`: only whole vectors can be written past the caches.
-CGX_HD Into possible(Into into, const float* out) {
-  return into == Into::kStream && !is_vector_aligned(out) ? Into::kAssign : into;
-}
 // What a later group is added to or overwrites: the hardware alone asks for it too late.
 template <Into kInto>
 CGX_HD void ask_ahead(const Target& to) {

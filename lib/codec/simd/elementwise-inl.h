@@ -256,7 +256,7 @@ class Elementwise {
 
   static void decode(const ValueSpec& spec, const uint8_t* in, size_t count, size_t begin, size_t end,
                      Into into, Target all) {
-    switch (possible(into, all.out)) {
+    switch (into) {
       case Into::kAssign:
         return decode_into<Into::kAssign>(spec, in, count, begin, end, all);
       case Into::kAdd:
