@@ -48,7 +48,7 @@ def broken(figures, record):
 
 def second_steps(figures, step, record):
     """What to measure again of a step."""
-    if step.words[0] != "allreduce":
+    if step.words[0] not in ("allreduce", "layers"):
         return []
     return [
         second_step(figures, step, record, size) for size in sorted({size for size, _, _ in broken(figures, record)})
@@ -62,7 +62,8 @@ def second_step(figures, step, record, size):
     more = MORE if about_gloo else MORE_OF_OWN
     words = without(step.words, "--baseline", "--codec")
     for option, value in (("-b", size), ("-e", size), ("--rounds", more * int(words[words.index("--rounds") + 1]))):
-        words[words.index(option) + 1] = str(value)
+        if option in words:  # a model has its size
+            words[words.index(option) + 1] = str(value)
     contenders = [*(CONTROL if about_gloo else []), *codecs(*dict.fromkeys(names))]
     return replace(step, label=f"{step.label}, {size} B again", words=[*words, *contenders])
 

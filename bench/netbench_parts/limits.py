@@ -31,7 +31,7 @@ def feedback(figures):
     """Error feedback's least traffic, for the codecs whose cost is above the floor."""
     rows = figures.codecs("cold")
     found = []
-    for name in DENSE:
+    for name in (*DENSE, TOPK):
         cost, least = (rows.get(name, {}).get(field) for field in ("feedback_cost", "feedback_least"))
         moved = "move_for_feedback_us" in rows.get(name, {})  # files of before did not write the block's bytes
         if moved and cost is not None and least is not None and cost > FEEDBACK:
