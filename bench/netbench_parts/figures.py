@@ -76,10 +76,12 @@ class Figures:
         pairs = zip(rows[over]["rounds_us"], rows[name]["rounds_us"], strict=True)
         return summary([base / mine for base, mine in pairs])
 
-    def places(self):
-        """Every step and size of collectives: (section, step, size, words for a reader)."""
+    def places(self, models=None):
+        """Every step and size of collectives: (section, step, size, words for a reader). models: only all layers of models
+        (True), or all but those (False)."""
         for section, content in self.sections.items():
-            for step in content["steps"] if section != "codec" else []:
+            left_out = section == "codec" or models == (section != "layers")
+            for step in [] if left_out else content["steps"]:
                 for size in self.sizes(step):
                     yield section, step, size, f"{section}, {step['label']}, {bytes_text(size)}"
 
@@ -90,10 +92,10 @@ class Figures:
                 return record
         return step
 
-    def everywhere(self, name, over):
+    def everywhere(self, name, over, models=None):
         """The ratios of every step and size that have both, as a list."""
         out = []
-        for _, step, size, where in self.places():
+        for _, step, size, where in self.places(models):
             # A second look has only what its claim is about.
             ratio = self.ratio(self.second_look(step, size), name, over, size) or self.ratio(step, name, over, size)
             if ratio:
@@ -107,10 +109,10 @@ class Figures:
         fixed = [name for name in (*FIXED, *WAYS) if name in rows]
         return min(fixed, key=lambda name: rows[name]["time_us"]) if AUTO in rows and len(fixed) > 1 else None
 
-    def auto_against_best(self):
+    def auto_against_best(self, models=None):
         """A second look is at what was the best in the first one, so that no luck of its own is chosen by."""
         out = []
-        for _, step, size, where in self.places():
+        for _, step, size, where in self.places(models):
             best = self.best_fixed(step, size)
             if best:
                 ratio = self.ratio(self.second_look(step, size), AUTO, best, size)

@@ -182,12 +182,8 @@ def policy_lines(figures):
             worst(figures.everywhere("none", "gloo")),
         )
     ]
-    lines.append(
-        Line(
-            "automatic policy, against the best fixed choice: the worst", POLICY, 0.95, worst(figures.auto_against_best())
-        )
-    )
-    lines.append(
-        Line("automatic policy, against uncompressed: the worst", UNCOMPRESSED, 1, worst(figures.everywhere(AUTO, "none")))
-    )
+    for models, of in ((False, "links and sizes"), (True, "models' layers")):
+        best, none = figures.auto_against_best(models), figures.everywhere(AUTO, "none", models)
+        lines.append(Line(f"automatic policy, against the best fixed choice: the worst of all {of}", POLICY, 0.95, worst(best)))
+        lines.append(Line(f"automatic policy, against uncompressed: the worst of all {of}", UNCOMPRESSED, 1, worst(none)))
     return lines

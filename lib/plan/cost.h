@@ -52,8 +52,8 @@ struct CodecCost {
   bool operator==(const CodecCost&) const = default;
 };
 
-// Bytes of a message, as slices at 4 bits have among eight ranks: a queue may hold one from each that overflows by
-// longer ones.
+// Bytes of a message, as slices at 4 bits have among eight ranks: a queue may hold one from each that
+// overflows by longer ones.
 inline constexpr uint64_t kShortMessage = 20 << 10;
 
 // A machine as a communicator's ranks see it, the slowest of them for each figure. All times in nanoseconds.

@@ -176,10 +176,10 @@ class BucketedDecoder {
 
   // The codes from element i on: where they are if each has a byte, else unpacked with their group.
   const uint8_t* codes_at(const Part& part, size_t i, uint8_t* buffer) const {
-    if (part.codes != nullptr) return part.codes + i;
     const size_t group = i - i % kGroup;
     const uint8_t* packed = part.packed + i / kGroup * group_bytes_;
     if (layout_.bits == 8) return packed + i % kGroup;
+    if (part.codes != nullptr) return part.codes + i;
     unpack_group(packed, static_cast<uint32_t>(part.m - group < kGroup ? part.m - group : kGroup),
                  layout_.bits, buffer);
     return buffer + i % kGroup;
