@@ -120,7 +120,7 @@ std::vector<json> measure(const Options& options, const Source& source, const Pa
   }
   for (int round = -options.warmup; round < options.rounds; ++round) {
     for (size_t i = 0; i < runs.size(); ++i) {
-      const size_t turn = whose_turn(i, static_cast<size_t>(round + options.warmup), runs.size());
+      const size_t turn = whose_turn(i, static_cast<size_t>(int64_t{round} + options.warmup), runs.size());
       runs[turn]->round(pass.iterations, round >= 0);
     }
   }
