@@ -262,9 +262,10 @@ Status PartWork::encode_sum(Range tile, float* sum, uint8_t* out) {
   Residual residual =
       step_.last ? Residual{from(r.sum_before, tile.begin), from(r.sum_after, tile.begin)}
                  : Residual{from(r.contribution_before, tile.begin), from(r.contribution_after, tile.begin)};
-  residual.past_caches = streams() && arena_.past_caches();
   // Past the caches the codec writes whole lines; what lies otherwise is copied there.
-  const bool copies = is_f32() && residual.past_caches && !is_line_aligned(y(tile.begin));
+  const bool past_caches = streams() && arena_.past_caches();
+  const bool copies = is_f32() && past_caches && !is_line_aligned(y(tile.begin));
+  residual.past_caches = past_caches && !copies;
   if (gives_back) residual.decoded = is_f32() && !copies ? reinterpret_cast<float*>(y(tile.begin)) : sum;
   BlockContext key = context(tile.begin);
   if (is_f32() && tile.end + count <= range_.end) key.read_next = reinterpret_cast<const float*>(x(tile.end));
