@@ -1,8 +1,9 @@
-// Compares 64 elements at once with the bound; the bits of those that reach it are taken one by one, the
-// first few without a branch: how many there are is what a CPU cannot predict. (Compressing whole
+// Compares 64 elements at once with the bound; the bits of those that reach it are taken one by one, as many
+// as are usual without a branch: how many there are is what a CPU cannot predict. (Compressing whole
 // vectors is no faster, and slow where there is no instruction for it.)
 #include "codec/topk_kernels.h"
 
+#include <algorithm>
 #include <bit>
 
 #ifdef CGX_FUZZ  // as in drivers.cc
@@ -44,60 +45,66 @@ struct SetBits {
 };
 constexpr SetBits kSetBits;
 
-template <bool kAdd, bool kStore>
-HWY_ATTR HWY_INLINE auto read(const Stretch& from, size_t i) {
-  const Floats d;
-  auto v = hn::LoadU(d, from.floats() + i);
-  if constexpr (kAdd) v = hn::Add(v, hn::LoadU(d, from.before + i));
-  if constexpr (kStore) hn::StoreU(v, d, from.sum + i);
-  return v;
-}
-
-// Bit j: element i + j reaches the bound.
-template <bool kAdd, bool kStore>
-HWY_ATTR HWY_INLINE uint64_t reaching(const Stretch& from, size_t i, uint32_t bound) {
-  const auto below = hn::Set(Keys(), static_cast<int32_t>(bound - 1));
-  const size_t lanes = hn::Lanes(Floats());
-  uint64_t bits = 0;
-  for (size_t j = 0; j < kBlock; j += lanes) {
-    const auto v = hn::Abs(read<kAdd, kStore>(from, i + j));
-    uint64_t some = 0;
-    hn::StoreMaskBits(Keys(), hn::Gt(hn::BitCast(Keys(), v), below), reinterpret_cast<uint8_t*>(&some));
-    bits |= some << j;
-  }
-  return bits;
-}
-
-template <bool kAdd, bool kStore>
-HWY_ATTR HWY_INLINE float element(const Stretch& from, size_t i) {
-  if constexpr (kStore) return from.sum[i];
-  if constexpr (kAdd) return fadd(from.floats()[i], from.before[i]);
-  return from.floats()[i];
-}
-
 // Elements of fp32, with all that may be beside them.
 template <bool kAdd, bool kStore>
-struct Floats32 {
-  const Stretch& from;
-  uint32_t bound;
+class Floats32 {
+ public:
+  Floats32(const Stretch& from, uint32_t bound)
+      : x_(from.floats()), before_(from.before), sum_(from.sum), bound_(bound) {}
 
   HWY_ATTR HWY_INLINE void prefetch(size_t i) const {
     for (size_t line = 0; line < kBlock; line += 16) {
-      __builtin_prefetch(from.floats() + i + kAhead + line);
-      if constexpr (kAdd) __builtin_prefetch(from.before + i + kAhead + line, kStore);
+      __builtin_prefetch(x_ + i + kAhead + line);
+      if constexpr (kAdd) __builtin_prefetch(before_ + i + kAhead + line, kStore);
     }
   }
+  // Bit j: element i + j reaches the bound.
   HWY_ATTR HWY_INLINE uint64_t reaching_from(size_t i) const {
-    return reaching<kAdd, kStore>(from, i, bound);
+    const Floats d;
+    const auto below = hn::Set(Keys(), static_cast<int32_t>(bound_ - 1));
+    const size_t lanes = hn::Lanes(d);
+    uint64_t bits = 0;
+    for (size_t j = 0; j < kBlock; j += lanes) {
+      auto v = hn::LoadU(d, x_ + i + j);
+      if constexpr (kAdd) v = hn::Add(v, hn::LoadU(d, before_ + i + j));
+      if constexpr (kStore) hn::StoreU(v, d, sum_ + i + j);
+      uint64_t some = 0;
+      hn::StoreMaskBits(Keys(), hn::Gt(hn::BitCast(Keys(), hn::Abs(v)), below),
+                        reinterpret_cast<uint8_t*>(&some));
+      bits |= some << j;
+    }
+    return bits;
   }
-  HWY_ATTR HWY_INLINE float at(size_t i) const { return element<kAdd, kStore>(from, i); }
-  HWY_ATTR HWY_INLINE void finish(float*, size_t) const {}
   // Of one that was not among reaching_from()'s.
   HWY_ATTR HWY_INLINE bool reaches(size_t i) const {
-    const float x = kAdd ? fadd(from.floats()[i], from.before[i]) : from.floats()[i];
-    if constexpr (kStore) from.sum[i] = x;
-    return magnitude_key(float_bits(x)) >= bound;
+    const float x = kAdd ? fadd(x_[i], before_[i]) : x_[i];
+    if constexpr (kStore) sum_[i] = x;
+    return magnitude_key(float_bits(x)) >= bound_;
   }
+  // Of those that were looked at.
+  HWY_ATTR HWY_INLINE void gather(const uint32_t* indices, size_t count, float* values) const {
+    const Floats d;
+    const size_t lanes = hn::Lanes(d);
+    size_t j = 0;
+    for (; j + lanes <= count; j += lanes) {
+      const auto at = hn::BitCast(Keys(), hn::LoadU(hn::RebindToUnsigned<Floats>(), indices + j));
+      auto v = hn::GatherIndex(d, kStore ? sum_ : x_, at);
+      if constexpr (kAdd && !kStore) v = hn::Add(v, hn::GatherIndex(d, before_, at));
+      hn::StoreU(v, d, values + j);
+    }
+    for (; j < count; ++j) values[j] = at(indices[j]);
+  }
+
+ private:
+  HWY_ATTR HWY_INLINE float at(size_t i) const {
+    if constexpr (kStore) return sum_[i];
+    return kAdd ? fadd(x_[i], before_[i]) : x_[i];
+  }
+
+  const float* x_;
+  const float* before_;
+  float* sum_;
+  uint32_t bound_;
 };
 
 template <DType kType>
@@ -137,9 +144,10 @@ class Halves {
     }
     return bits;
   }
-  // Its bits: few of those that are looked at stay, and these are widened together.
-  HWY_ATTR HWY_INLINE float at(size_t i) const { return bits_float(x_[i]); }
-  HWY_ATTR HWY_INLINE void finish(float* values, size_t count) const { widen_all<kType>(values, count); }
+  HWY_ATTR HWY_INLINE void gather(const uint32_t* indices, size_t count, float* values) const {
+    for (size_t j = 0; j < count; ++j) values[j] = bits_float(x_[indices[j]]);
+    widen_all<kType>(values, count);
+  }
   HWY_ATTR HWY_INLINE bool reaches(size_t i) const { return (x_[i] & 0x7fffu) >= bound_; }
 
  private:
@@ -155,40 +163,44 @@ class Halves {
   uint32_t bound_;
 };
 
+// Indices are appended four at a time, whether there are so many or not, for as many as are usual.
 template <typename Input>
-HWY_ATTR size_t collect_of(const Input input, const Stretch& from, float* values, uint32_t* indices) {
+HWY_ATTR size_t collect_of(const Input input, const Stretch& from, float* HWY_RESTRICT values,
+                           uint32_t* HWY_RESTRICT indices) {
+  constexpr size_t kAtOnce = 4;
+  const size_t usual = std::min(from.usual, kKernelSlack);
+  const size_t size = from.count;
   size_t count = 0;
-  const auto append = [&](size_t i) HWY_ATTR {
-    values[count] = input.at(i);
-    indices[count] = static_cast<uint32_t>(from.first + i);
-  };
   size_t i = 0;
-  for (; i + kBlock <= from.count; i += kBlock) {
+  for (; i + kBlock <= size; i += kBlock) {
     input.prefetch(i);
     uint64_t bits = input.reaching_from(i);
-    for (int j = 0; j < 3; ++j) {
-      append(i +
-             (static_cast<size_t>(std::countr_zero(bits)) & (kBlock - 1)));  // of no bit: the first, not kept
-      count += bits != 0;
+    const size_t reached = static_cast<size_t>(std::popcount(bits));
+    const auto append = [&](size_t j) HWY_ATTR {
+      // Of no bit: any, as it is not kept. (Without the mask GCC branches on it.)
+      indices[count + j] =
+          static_cast<uint32_t>(i + (static_cast<size_t>(std::countr_zero(bits)) & (kBlock - 1)));
       bits &= bits - 1;
-    }
-    for (; bits != 0; bits &= bits - 1) {
-      append(i + static_cast<size_t>(std::countr_zero(bits)));
-      ++count;
-    }
-  }
-  for (; i < from.count; ++i) {
-    const bool reached = input.reaches(i);
-    append(i);
+    };
+    size_t j = 0;
+    do {
+      for (size_t end = j + kAtOnce; j < end; ++j) append(j);
+    } while (j < usual);
+    for (; j < reached; ++j) append(j);
     count += reached;
   }
-  input.finish(values, count);
+  for (; i < size; ++i) {
+    indices[count] = static_cast<uint32_t>(i);
+    count += input.reaches(i);
+  }
+  input.gather(indices, count, values);
+  for (size_t j = 0; j < count; ++j) indices[j] += from.first;
   return count;
 }
 
 template <bool kAdd, bool kStore>
 HWY_ATTR size_t collect_floats(const Stretch& from, uint32_t bound, float* values, uint32_t* indices) {
-  return collect_of(Floats32<kAdd, kStore>{from, bound}, from, values, indices);
+  return collect_of(Floats32<kAdd, kStore>(from, bound), from, values, indices);
 }
 
 HWY_ATTR size_t collect(const Stretch& from, uint32_t bound, float* values, uint32_t* indices) {
@@ -222,6 +234,22 @@ HWY_ATTR size_t count_reaching(const float* x, size_t count, uint32_t bound) {
   size_t reached = static_cast<uint32_t>(-hn::GetLane(total));
   for (; i < count; ++i) reached += magnitude_key(float_bits(x[i])) >= bound;
   return reached;
+}
+
+HWY_ATTR uint32_t largest(const float* x, size_t count) {
+  const Floats d;
+  const size_t lanes = hn::Lanes(d);
+  auto most0 = hn::Zero(Keys());
+  auto most1 = most0;
+  size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    most0 = hn::Max(most0, keys(hn::LoadU(d, x + i)));
+    most1 = hn::Max(most1, keys(hn::LoadU(d, x + i + lanes)));
+  }
+  const auto most = hn::MaxOfLanes(Keys(), hn::Max(most0, most1));
+  uint32_t key = static_cast<uint32_t>(hn::GetLane(most));
+  for (; i < count; ++i) key = std::max(key, magnitude_key(float_bits(x[i])));
+  return key;
 }
 
 // Writes the lanes for which `stays` first, and more up to a whole vector; returns how many these are.
@@ -287,7 +315,7 @@ HWY_ATTR size_t between(const float* x, size_t count, uint32_t low, uint32_t hig
 }
 
 inline const TopKKernels* topk_table() {
-  static constexpr TopKKernels kTable = {&collect, &count_reaching, &keep, &between, &widen};
+  static constexpr TopKKernels kTable = {&collect, &count_reaching, &largest, &keep, &between, &widen};
   return &kTable;
 }
 

@@ -21,6 +21,7 @@ struct Stretch {
   float* sum;      // becomes the elements where not null; may be `before`
   size_t count;    // elements
   uint32_t first;  // index of the first
+  size_t usual;    // of 64 elements, so many are collected without a branch that is hard to predict
 
   const float* floats() const { return static_cast<const float*>(x); }
   const uint16_t* halves() const { return static_cast<const uint16_t*>(x); }
@@ -37,6 +38,8 @@ struct TopKKernels {
   size_t (*collect)(const Stretch& from, uint32_t bound, float* values, uint32_t* indices);
   // How many of x[0, count) have keys of `bound` or more.
   size_t (*count)(const float* x, size_t count, uint32_t bound);
+  // The largest of their keys; 0 where there are none.
+  uint32_t (*largest)(const float* x, size_t count);
   // Drops those of x[0, count) whose keys are below `bound`, and their indices; returns how many stay.
   size_t (*keep)(float* x, uint32_t* indices, size_t count, uint32_t bound);
   // Copies those of x[0, count) whose keys are in [low, high); returns how many. `out` has room for

@@ -68,8 +68,7 @@ class Input {
 
   size_t count() const { return count_; }
 
-  // x[i] becomes element place(i), which is called for each i in order. Before the first pass only: that may
-  // overwrite `before`.
+  // x[i] becomes element place(i). Before the first pass only: that may overwrite `before`.
   template <typename Place>
   void gather(Place place, float* x, size_t count) const {
     if (from_.dtype == DType::kF32) {
@@ -80,13 +79,15 @@ class Input {
       }
       return;
     }
-    Place again = place;
     const uint16_t* halves = static_cast<const uint16_t*>(from_.x);
     for (size_t i = 0; i < count; ++i) x[i] = bits_float(halves[place(i)]);
     topk_kernels().widen(from_.dtype, x, count);
     if (from_.before == nullptr) return;
-    for (size_t i = 0; i < count; ++i) x[i] = fadd(x[i], from_.before[again(i)]);
+    for (size_t i = 0; i < count; ++i) x[i] = fadd(x[i], from_.before[place(i)]);
   }
+
+  // The share of the elements that will be collected, where it is known.
+  void expect(double share) { usual_ = static_cast<size_t>(64 * share + 1.5 * std::sqrt(64 * share)); }
 
   // The first pass: completes `sum` and appends the elements with keys >= bound. False: they do not fit.
   bool collect(uint32_t bound, Candidates& out) {
@@ -140,7 +141,8 @@ class Input {
     for (size_t begin = 0; begin < count_; begin += kTile) {
       const size_t n = std::min(kTile, count_ - begin);
       const Elements there = from_.from(begin);
-      Stretch stretch = {there.dtype, there.x, there.before, nullptr, n, static_cast<uint32_t>(begin)};
+      Stretch stretch = {there.dtype, there.x, there.before, nullptr, n, static_cast<uint32_t>(begin),
+                         usual_};
       if (lifted && from_.dtype != DType::kF32) {
         load_elements({from_.dtype, from_.x, nullptr}, begin, n, tile);
         stretch.dtype = DType::kF32;
@@ -153,47 +155,72 @@ class Input {
   Elements from_;
   size_t count_;
   float* sum_;
+  size_t usual_ = 0;
 };
 
-// The largest bound, from `low` up, that at least k of x[0, count) reach; ends early at one that exactly
-// k reach. REQUIRES: k reach `low`.
-uint32_t bisect(const float* x, size_t count, size_t k, uint32_t low) {
-  uint32_t high = kMaxKey;
-  while (low < high) {
-    const uint32_t middle = low + (high - low + 1) / 2;
-    const size_t reached = topk_kernels().count(x, count, middle);
-    if (reached == k) return middle;
-    if (reached > k) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
+// How many elements have keys that are not below it.
+struct Bound {
+  uint32_t key;
+  size_t reached;
+};
+
+// A float's bits are nearly a logarithm. Where none is left, half of one is.
+double logarithm(size_t n) { return n == 0 ? float_bits(0.5f) : float_bits(static_cast<float>(n)); }
+
+// The largest bound, from `low` up, that at least k of x[0, count) reach; ends early at one that k to
+// k + spare reach. REQUIRES: `low` is reached by k or more.
+// By interpolation, as fewer and fewer elements are larger; halving wherever that did not halve.
+Bound search(const float* x, size_t count, size_t k, Bound low, size_t spare = 0) {
+  constexpr uint32_t kHalfAnOctave = 1u << 22;
+  const TopKKernels& kernels = topk_kernels();
+  if (low.reached <= k + spare) return low;
+  Bound high = {kernels.largest(x, count) + 1, 0};
+  const auto look = [&](uint32_t key) {
+    const Bound there = {key, kernels.count(x, count, key)};
+    (there.reached < k ? high : low) = there;
+    return low.reached <= k + spare;
+  };
+  // Most elements may be many octaves below the largest, which are not looked for there.
+  for (uint32_t step = kHalfAnOctave; high.key - low.key > step; step *= 2) {
+    const uint32_t before = low.key;
+    if (look(high.key - step)) return low;
+    if (low.key != before) break;
+  }
+  for (bool halves = true; high.key - low.key > 1;) {
+    const uint32_t span = high.key - low.key;
+    const double all = logarithm(low.reached);
+    const double share = halves ? (all - logarithm(k)) / (all - logarithm(high.reached)) : 0.5;
+    if (look(low.key + std::clamp(static_cast<uint32_t>(share * span), 1u, span - 1))) return low;
+    halves = high.key - low.key <= span / 2;
   }
   return low;
 }
 
 // The same of candidates, of which `scratch` has room for more behind them. Of many, a sample says between
 // which bounds it is nearly surely, and only the few there are gone through again and again.
-uint32_t bisect(const Candidates& c, size_t k, uint32_t low, const SparseScratch& scratch) {
+Bound search(const Candidates& c, size_t k, uint32_t lowest, const SparseScratch& scratch) {
   constexpr size_t kSample = 4096;
   const TopKKernels& kernels = topk_kernels();
+  const Bound low = {lowest, c.count};
   const size_t room = scratch.size - c.count;
-  if (c.count < 8 * kSample || room < kSample) return bisect(c.values, c.count, k, low);
+  if (c.count < 8 * kSample || room < kSample) return search(c.values, c.count, k, low);
   float* there = c.values + c.count;
   for (size_t i = 0, stride = c.count / kSample; i < kSample; ++i) there[i] = c.values[i * stride];
   const double share = static_cast<double>(k) / static_cast<double>(c.count);
   const double expected = share * kSample;
   const double deviation = 4 * std::sqrt(expected * (1 - share)) + 4;
   const auto rank = [](double r) { return static_cast<size_t>(std::clamp<double>(r, 1, kSample)); };
-  const uint32_t from = bisect(there, kSample, rank(expected + deviation), low);
-  const uint32_t end = bisect(there, kSample, rank(expected - deviation), from) + 1;
+  const Bound from = search(there, kSample, rank(expected + deviation), {lowest, kSample});
+  const uint32_t end = search(there, kSample, rank(expected - deviation), from).key + 1;
   const size_t above = kernels.count(c.values, c.count, end);
-  const size_t reached = kernels.count(c.values, c.count, from);
+  const size_t reached = kernels.count(c.values, c.count, from.key);
   if (above >= k || reached < k || reached - above + kKernelSlack > room) {
-    return bisect(c.values, c.count, k, low);
+    return search(c.values, c.count, k, low);
   }
-  const size_t few = kernels.between(c.values, c.count, from, end, there);
-  return bisect(there, few, k - above, from);
+  const size_t few = kernels.between(c.values, c.count, from.key, end, there);
+  Bound found = search(there, few, k - above, {from.key, few});
+  found.reached += above;
+  return found;
 }
 
 // The k-th largest of keys in [0, kMaxKey], by histograms over ever narrower ranges: at most three
@@ -220,6 +247,7 @@ Threshold find_threshold(ForEach for_each, size_t k, uint32_t low) {
 struct Bracket {
   uint32_t bound;  // collect keys >= bound
   size_t room;     // at least k, for the candidates
+  double share;    // of the elements that reach it, about
 };
 
 // The bound is the sample's r-th largest key: r lies four standard deviations above the k-th's
@@ -227,27 +255,29 @@ struct Bracket {
 Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scratch) {
   constexpr size_t kMaxSample = 8192;
   const size_t count = input.count();
-  const size_t size = std::min(count / 32, kMaxSample);
+  const size_t size = std::min(count / 64, kMaxSample);
   const double expected = static_cast<double>(k) / static_cast<double>(count) * static_cast<double>(size);
   size_t rank = static_cast<size_t>(expected + 4 * std::sqrt(expected)) + 4;
-  if (rank >= size) return Bracket{0, count};
+  if (rank >= size) return Bracket{0, count, 1};
   const size_t stride = count / size;
   CGX_RETURN_IF_ERROR(reserve(scratch, size));
   float* sample = scratch.values.get();
-  // Periodic inputs must not meet a periodic sample.
-  const auto place = [stride, jitter = 0x9e3779b9u](size_t i) mutable {
-    jitter = jitter * 1664525u + 1013904223u;
-    return i * stride + ((jitter >> 8) * stride >> 24);
+  // Periodic inputs must not meet a periodic sample: the golden ratio's multiples leave fractions that are
+  // spread evenly and never repeat.
+  const auto place = [stride](size_t i) {
+    const uint32_t fraction = static_cast<uint32_t>(i) * 0x9e3779b9u;
+    return i * stride + ((fraction >> 8) * stride >> 24);
   };
   input.gather(place, sample, size);
-  uint32_t bound = bisect(sample, size, rank, 0);
-  const auto reached = [&] { return topk_kernels().count(sample, size, bound); };
+  Bound bound = search(sample, size, rank, {0, size}, rank / 16);
   // A value that fills much of the input (zeros of a sparse gradient): collect what is above it only.
-  if (reached() > 2 * rank + 32) ++bound;
-  const size_t enough = std::max(reached(), rank) * 5 / 4 + 16;
-  const double share = static_cast<double>(enough) / static_cast<double>(size);
-  const size_t room = static_cast<size_t>(share * static_cast<double>(count));
-  return Bracket{bound, std::clamp(room, k, count)};
+  if (bound.reached > 2 * rank + 32)
+    bound = {bound.key + 1, topk_kernels().count(sample, size, bound.key + 1)};
+  const size_t enough = std::max(bound.reached, rank) * 5 / 4 + 16;
+  const double each = static_cast<double>(count) / static_cast<double>(size);
+  const size_t room = static_cast<size_t>(static_cast<double>(enough) * each);
+  return Bracket{bound.key, std::clamp(room, k, count),
+                 static_cast<double>(bound.reached) / static_cast<double>(size)};
 }
 
 }  // namespace
@@ -255,18 +285,19 @@ Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scra
 Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* sum, SparseScratch& scratch) {
   Input input(from, count, sum);
   CGX_ASSIGN_OR_RETURN(const Bracket bracket, sample_bracket(input, k, scratch));
+  input.expect(bracket.share);
   CGX_RETURN_IF_ERROR(reserve(scratch, bracket.room + kTile + kKernelSlack));
   Candidates c = {scratch.values.get(), scratch.indices.get(), bracket.room};
   const Kept kept = {c.values, c.indices};
 
   const bool fits = input.collect(bracket.bound, c);
   if (fits && c.count >= k) {
-    const uint32_t bound = bisect(c, k, bracket.bound, scratch);
-    if (topk_kernels().count(c.values, c.count, bound) == k) {
-      topk_kernels().keep(c.values, c.indices, c.count, bound);
+    const Bound bound = search(c, k, bracket.bound, scratch);
+    if (bound.reached == k) {
+      topk_kernels().keep(c.values, c.indices, c.count, bound.key);
       return kept;
     }
-    Threshold threshold = {bound, k - topk_kernels().count(c.values, c.count, bound + 1)};
+    Threshold threshold = {bound.key, k - topk_kernels().count(c.values, c.count, bound.key + 1)};
     c.keep(0, threshold);
     return kept;
   }

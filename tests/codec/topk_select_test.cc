@@ -203,12 +203,11 @@ TEST(SelectTopK, OrdersHalvesAsTheirFp32Values) {
 // An input made by somebody who knows the sample's places: all but these are large, so that there are more
 // candidates than room, with the sum half written.
 TEST(SelectTopK, IsExactWhereTheSampleSawNothingLarge) {
-  const size_t count = 64000, size = count / 32;
+  const size_t stride = 64, count = 64000;
   auto x = generate(count, [](size_t, auto& e) { return 10 + normal(e); });
-  uint32_t jitter = 0x9e3779b9u;
-  for (size_t i = 0; i < size; ++i) {
-    jitter = jitter * 1664525u + 1013904223u;
-    x[i * 32 + ((jitter >> 8) * size_t{32} >> 24)] = 1e-3f;
+  for (size_t i = 0; i < count / stride; ++i) {
+    const uint32_t fraction = static_cast<uint32_t>(i) * 0x9e3779b9u;
+    x[i * stride + ((fraction >> 8) * stride >> 24)] = 1e-3f;
   }
   expect_kept_for_every_k(x);
   std::vector<float> residual = generate(count, [](size_t, auto& e) { return normal(e) * 1e-6f; });
