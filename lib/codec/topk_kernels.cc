@@ -31,6 +31,7 @@ using Keys = hn::RebindToSigned<Floats>;  // keys are below 2^31: signed compari
 constexpr size_t kAhead = 640;  // elements prefetched ahead
 
 constexpr size_t kBlock = 64;  // elements, a bit each
+constexpr uint64_t kLastBit = uint64_t{1} << (kBlock - 1);
 
 // Which bits of a byte are set, in order.
 struct SetBits {
@@ -163,12 +164,12 @@ class Halves {
   uint32_t bound_;
 };
 
-// Indices are appended four at a time, whether there are so many or not, for as many as are usual.
+// As many indices as are usual are appended of each block, whether there are so many or not.
 template <typename Input>
 HWY_ATTR size_t collect_of(const Input input, const Stretch& from, float* HWY_RESTRICT values,
                            uint32_t* HWY_RESTRICT indices) {
-  constexpr size_t kAtOnce = 4;
-  const size_t usual = std::min(from.usual, kKernelSlack);
+  constexpr size_t kAlways = 3;
+  const size_t usual = std::clamp(from.usual, kAlways, kKernelSlack);
   const size_t size = from.count;
   size_t count = 0;
   size_t i = 0;
@@ -176,17 +177,14 @@ HWY_ATTR size_t collect_of(const Input input, const Stretch& from, float* HWY_RE
     input.prefetch(i);
     uint64_t bits = input.reaching_from(i);
     const size_t reached = static_cast<size_t>(std::popcount(bits));
-    const auto append = [&](size_t j) HWY_ATTR {
-      // Of no bit: any, as it is not kept. (Without the mask GCC branches on it.)
-      indices[count + j] =
-          static_cast<uint32_t>(i + (static_cast<size_t>(std::countr_zero(bits)) & (kBlock - 1)));
+    uint32_t* next = indices + count;
+    const auto append = [&]() HWY_ATTR {  // of no bit: any, as it is not kept, and without a branch
+      *next++ = static_cast<uint32_t>(i) + static_cast<uint32_t>(std::countr_zero(bits | kLastBit));
       bits &= bits - 1;
     };
-    size_t j = 0;
-    do {
-      for (size_t end = j + kAtOnce; j < end; ++j) append(j);
-    } while (j < usual);
-    for (; j < reached; ++j) append(j);
+    for (size_t j = 0; j < kAlways; ++j) append();
+    for (size_t j = kAlways; j < usual; ++j) append();
+    for (size_t j = usual; j < reached; ++j) append();
     count += reached;
   }
   for (; i < size; ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <new>
 
 #include "base/half.h"
@@ -55,6 +56,19 @@ struct Candidates {
       values[n] = values[i];
       indices[n] = indices[i];
       n += key > threshold.key || tie;
+    }
+    count = n;
+  }
+
+  // Drops the last `many` of those that have this key. REQUIRES: there are so many.
+  void drop_last(uint32_t key, size_t many) {
+    const auto has_it = [&](size_t i) { return magnitude_key(float_bits(values[i])) == key; };
+    size_t n = count;
+    while (many > 0) many -= has_it(--n);
+    for (size_t i = n; i < count; ++i) {
+      values[n] = values[i];
+      indices[n] = indices[i];
+      n += !has_it(i);
     }
     count = n;
   }
@@ -167,6 +181,21 @@ struct Bound {
 // A float's bits are nearly a logarithm. Where none is left, half of one is.
 double logarithm(size_t n) { return n == 0 ? float_bits(0.5f) : float_bits(static_cast<float>(n)); }
 
+constexpr size_t kFew = 64;
+constexpr int kPatience = 6;
+
+// The largest bound in [low, high) that at least k of x[0, count) reach, by sorting the few in between.
+Bound sorted(const float* x, size_t count, size_t k, Bound low, Bound high) {
+  float there[kFew + kKernelSlack];
+  uint32_t keys[kFew];
+  const size_t few = topk_kernels().between(x, count, low.key, high.key, there);
+  std::transform(there, there + few, keys, [](float v) { return magnitude_key(float_bits(v)); });
+  std::sort(keys, keys + few, std::greater<>());
+  const uint32_t key = keys[k - high.reached - 1];
+  return {key, high.reached +
+                   static_cast<size_t>(std::upper_bound(keys, keys + few, key, std::greater<>()) - keys)};
+}
+
 // The largest bound, from `low` up, that at least k of x[0, count) reach; ends early at one that k to
 // k + spare reach. REQUIRES: `low` is reached by k or more.
 // By interpolation, as fewer and fewer elements are larger; halving wherever that did not halve.
@@ -186,7 +215,10 @@ Bound search(const float* x, size_t count, size_t k, Bound low, size_t spare = 0
     if (look(high.key - step)) return low;
     if (low.key != before) break;
   }
-  for (bool halves = true; high.key - low.key > 1;) {
+  int looks = 0;
+  for (bool halves = true; high.key - low.key > 1; ++looks) {
+    // Equal values keep these bounds apart for long.
+    if (looks >= kPatience && low.reached - high.reached <= kFew) return sorted(x, count, k, low, high);
     const uint32_t span = high.key - low.key;
     const double all = logarithm(low.reached);
     const double share = halves ? (all - logarithm(k)) / (all - logarithm(high.reached)) : 0.5;
@@ -293,12 +325,8 @@ Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* su
   const bool fits = input.collect(bracket.bound, c);
   if (fits && c.count >= k) {
     const Bound bound = search(c, k, bracket.bound, scratch);
-    if (bound.reached == k) {
-      topk_kernels().keep(c.values, c.indices, c.count, bound.key);
-      return kept;
-    }
-    Threshold threshold = {bound.key, k - topk_kernels().count(c.values, c.count, bound.key + 1)};
-    c.keep(0, threshold);
+    c.count = topk_kernels().keep(c.values, c.indices, c.count, bound.key);
+    c.drop_last(bound.key, c.count - k);
     return kept;
   }
   // All candidates are kept; it is likely that the value just below the bracket fills the rest.
