@@ -92,6 +92,10 @@ CGX_HD B natdither_factor(B code, const NatDitherDecoder& d) {
   const B exponent = select(level == 0u, B(0u), level + d.offset);
   return select(code == level, exponent, exponent | 0x80u);
 }
+// True where a code is its own factor.
+CGX_HD bool natdither_has_factor_codes(const NatDitherDecoder& d) {
+  return d.sign_shift == 7 && d.offset == 0;
+}
 // REQUIRES: a factor's byte, extended by its sign. Shifted, the byte's own sign lands below that of the float
 // and is cleared.
 template <typename U>
@@ -170,6 +174,7 @@ struct NatDither {
     return natdither_decode_plain(code, d);
   }
   CGX_HD static bool has_factors(const Decoder& d) { return natdither_has_factors(d); }
+  CGX_HD static bool has_factor_codes(const Decoder& d) { return natdither_has_factor_codes(d); }
   template <typename B>
   CGX_HD static B factor(B code, const Decoder& d) {
     return natdither_factor(code, d);

@@ -27,6 +27,13 @@ struct Span {
   uint32_t n;
 };
 
+// What each of the buckets has that four vectors of elements are of, one or two.
+template <typename T, uint32_t kBuckets>
+struct OfBuckets {
+  T each[kBuckets];
+  CGX_HD const T& of(uint32_t vector) const { return each[vector * kBuckets / 4]; }
+};
+
 template <typename C, typename Fold, typename S>
 class BucketedEncoder {
  public:
@@ -99,6 +106,15 @@ class BucketedEncoder {
     }
     seek(at);
     for (uint32_t i = 0, b = 0; i < n; i += step, ++b) {
+      if constexpr (has_lanes<C>() && 4 * kLanes == 2 * kLeastBucket) {
+        const bool two = 2 * step == 4 * kLanes && n - i >= 2 * step && b + 1 < kGroup / kLeastBucket;
+        if (two && buckets[b].is_plain && buckets[b + 1].is_plain) {
+          encode_lanes<2>(buckets + b, {at + i, i, 2 * step}, codes);
+          i += step;
+          ++b;
+          continue;
+        }
+      }
       encode_span(buckets[b], {at + i, i, n - i < step ? n - i : step}, codes);
     }
     return pack(codes, n, out + layout_.group(n, 0));
@@ -127,34 +143,54 @@ class BucketedEncoder {
     if constexpr (has_lanes<C>()) {
       if (bucket.is_plain) {
         done = span.n - span.n % (4 * kLanes);
-        const Span lanes = {span.at, span.i, done};
-        is_random_ ? encode_lanes<true>(bucket, lanes, codes) : encode_lanes<false>(bucket, lanes, codes);
+        encode_lanes<1>(&bucket, {span.at, span.i, done}, codes);
       }
     }
     if (done != span.n) encode_staged(bucket, {span.at + done, span.i + done, span.n - done}, codes);
   }
 
-  template <bool kRandom>
-  CGX_HD void encode_lanes(const Bucket& bucket, const Span& span, uint8_t* codes) const {
+  template <uint32_t kBuckets>
+  void encode_lanes(const Bucket* buckets, const Span& span, uint8_t* codes) const {
+    is_random_ ? encode_lanes<kBuckets, true>(buckets, span, codes)
+               : encode_lanes<kBuckets, false>(buckets, span, codes);
+  }
+
+  template <uint32_t kBuckets, bool kRandom>
+  CGX_HD void encode_lanes(const Bucket* buckets, const Span& span, uint8_t* codes) const {
+    const auto coders = of_buckets<kBuckets>(buckets, [](const Bucket& b) { return b.coder; });
     if constexpr (kGivesBack) {
-      const auto decoder = C::decoder(bucket.meta, params_);
+      const auto encode = [&](auto values) HWY_ATTR {
+        encode_vectors<kRandom>(coders, span, of_buckets<kBuckets>(buckets, values), codes);
+      };
+      const auto decoder = [&](const Bucket& b) { return C::decoder(b.meta, params_); };
       if (fit_a_table(layout_.bits)) {
-        return encode_vectors<kRandom>(bucket.coder, span, LookedUpValues<C>(decoder), codes);
+        return encode([&](const Bucket& b) HWY_ATTR { return LookedUpValues<C>(decoder(b)); });
       }
       if constexpr (kByteTables && has_signs()) {  // without a sign, computing is as quick
         if (layout_.bits <= 4) {
-          return encode_vectors<kRandom>(bucket.coder, span, ByteTableValues<C>(decoder), codes);
+          return encode([&](const Bucket& b) HWY_ATTR { return ByteTableValues<C>(decoder(b)); });
         }
       }
-      return encode_vectors<kRandom>(bucket.coder, span, ComputedValues<C>(decoder), codes);
+      encode([&](const Bucket& b) HWY_ATTR { return ComputedValues<C>(decoder(b)); });
     } else {
-      encode_vectors<kRandom>(bucket.coder, span, nullptr, codes);
+      encode_vectors<kRandom>(coders, span, OfBuckets<std::nullptr_t, 1>{}, codes);
+    }
+  }
+
+  template <uint32_t kBuckets, typename F>
+  CGX_HD static auto of_buckets(const Bucket* buckets, F f) {
+    using T = decltype(f(*buckets));
+    if constexpr (kBuckets == 1) {
+      return OfBuckets<T, 1>{{f(buckets[0])}};
+    } else {
+      return OfBuckets<T, 2>{{f(buckets[0]), f(buckets[1])}};
     }
   }
 
   // What the loop needs is in locals: the bytes that it stores could be any member.
-  template <bool kRandom, typename Values>
-  CGX_HD void encode_vectors(const Coder coder, const Span& span, const Values values, uint8_t* codes) const {
+  template <bool kRandom, typename Values, uint32_t kBuckets, uint32_t kValued>
+  CGX_HD void encode_vectors(const OfBuckets<Coder, kBuckets> coders, const Span& span,
+                             const OfBuckets<Values, kValued> values, uint8_t* codes) const {
     // Signs are put on top of bytes, unless words are what values are made of.
     constexpr bool kByBytes = !kGivesBack || are_of_bytes<Values>();
     const S source = source_.from(span.at);
@@ -172,13 +208,14 @@ class BucketedEncoder {
       for (uint32_t k = 0; k < 4; ++k) {
         const auto random = draw<kRandom>(draws, span.i + static_cast<uint32_t>(i), k);
         if constexpr (kByBytes && has_signs()) {
-          code[k] = C::level_plain(x[k], coder, random);
+          code[k] = C::level_plain(x[k], coders.of(k), random);
         } else {
-          code[k] = C::encode_plain(x[k], coder, random);
+          code[k] = C::encode_plain(x[k], coders.of(k), random);
         }
       }
       Bytes bytes = to_bytes(code);
-      if constexpr (kByBytes && has_signs()) bytes = with_signs_at(bytes, coder.sign_shift, sign_bytes(x));
+      if constexpr (kByBytes && has_signs())
+        bytes = with_signs_at(bytes, coders.of(0).sign_shift, sign_bytes(x));
       if constexpr (kGivesBack) give_back_all(x, code, bytes, values, i, back);
       store_bytes<S::kSplits ? 2 : 1>(bytes, out + i);
     }
@@ -188,15 +225,17 @@ class BucketedEncoder {
     return requires(F32 x, Coder coder, U32 draw) { C::level_plain(x, coder, draw); };
   }
 
-  template <typename Values>
-  CGX_HD static void give_back_all(const F32 (&x)[4], const U32 (&code)[4], Bytes bytes, const Values& values,
-                                   size_t i, const GiveBack& back) {
+  template <typename Values, uint32_t kBuckets>
+  CGX_HD static void give_back_all(const F32 (&x)[4], const U32 (&code)[4], Bytes bytes,
+                                   const OfBuckets<Values, kBuckets>& values, size_t i,
+                                   const GiveBack& back) {
     F32 value[4];
     if constexpr (are_of_bytes<Values>()) {
-      values.look_up(byte_lanes(bytes), value);  // block by block as they are
+      static_assert(kBuckets == 1);
+      values.of(0).look_up(byte_lanes(bytes), value);  // block by block as they are
     } else {
       HWY_UNROLL(4)
-      for (uint32_t k = 0; k < 4; ++k) value[k] = values(code[k]);
+      for (uint32_t k = 0; k < 4; ++k) value[k] = values.of(k)(code[k]);
     }
     HWY_UNROLL(4)
     for (uint32_t k = 0; k < 4; ++k) {

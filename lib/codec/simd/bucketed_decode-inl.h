@@ -54,6 +54,7 @@ struct FactorValues {
   typename C::Decoder decoder;
   // REQUIRES: n is a multiple of kStep. `codes` may lie in `buffer`, so it goes from the front to the back.
   CGX_HD const uint8_t* prepared(const uint8_t* codes, uint32_t n, uint8_t* buffer) const {
+    if (C::has_factor_codes(decoder)) return codes;
     for (uint32_t j = 0; j < n; j += kByteLanes) {
       store_byte_lanes(C::factor(load_byte_lanes(codes + j), decoder), buffer + j);
     }
