@@ -21,7 +21,7 @@ struct Stretch {
   float* sum;      // becomes the elements where not null; may be `before`
   size_t count;    // elements
   uint32_t first;  // index of the first
-  size_t usual;    // of 64 elements, so many are collected without a branch that is hard to predict
+  size_t usual;    // of 64 elements, up to so many (kKernelSlack at most) cost no mispredicted branch
 
   const float* floats() const { return static_cast<const float*>(x); }
   const uint16_t* halves() const { return static_cast<const uint16_t*>(x); }
@@ -33,7 +33,7 @@ inline constexpr uint32_t kLastHalfBound = 0x7f800000u;
 
 struct TopKKernels {
   // Writes the elements whose magnitude keys are `bound` or more, and their indices, in order; returns
-  // how many. values and indices have room for count + kKernelSlack.
+  // how many. There is room for so many values, and for kKernelSlack more indices: `usual` may be more.
   // REQUIRES: bound <= kLastHalfBound where elements are halves.
   size_t (*collect)(const Stretch& from, uint32_t bound, float* values, uint32_t* indices);
   // How many of x[0, count) have keys of `bound` or more.

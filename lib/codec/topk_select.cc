@@ -100,7 +100,8 @@ class Input {
     for (size_t i = 0; i < count; ++i) x[i] = fadd(x[i], from_.before[place(i)]);
   }
 
-  // The share of the elements that will be collected, where it is known.
+  // The share of the elements that will be collected, where it is known. Usual of 64: 1.5 standard deviations
+  // above the mean, and fewer.
   void expect(double share) { usual_ = static_cast<size_t>(64 * share + 1.5 * std::sqrt(64 * share)); }
 
   // The first pass: completes `sum` and appends the elements with keys >= bound. False: they do not fit.
@@ -185,6 +186,7 @@ constexpr size_t kFew = 64;
 constexpr int kPatience = 6;
 
 // The largest bound in [low, high) that at least k of x[0, count) reach, by sorting the few in between.
+// REQUIRES: high.reached < k <= low.reached <= high.reached + kFew.
 Bound sorted(const float* x, size_t count, size_t k, Bound low, Bound high) {
   float there[kFew + kKernelSlack];
   uint32_t keys[kFew];
@@ -197,7 +199,7 @@ Bound sorted(const float* x, size_t count, size_t k, Bound low, Bound high) {
 }
 
 // The largest bound, from `low` up, that at least k of x[0, count) reach; ends early at one that k to
-// k + spare reach. REQUIRES: `low` is reached by k or more.
+// k + spare reach. REQUIRES: `low` is reached by as many as it says, k or more.
 // By interpolation, as fewer and fewer elements are larger; halving wherever that did not halve.
 Bound search(const float* x, size_t count, size_t k, Bound low, size_t spare = 0) {
   constexpr uint32_t kHalfAnOctave = 1u << 22;
@@ -209,7 +211,7 @@ Bound search(const float* x, size_t count, size_t k, Bound low, size_t spare = 0
     (there.reached < k ? high : low) = there;
     return low.reached <= k + spare;
   };
-  // Most elements may be many octaves below the largest, which are not looked for there.
+  // Most elements may lie many octaves below the largest: from there down first, by steps that double.
   for (uint32_t step = kHalfAnOctave; high.key - low.key > step; step *= 2) {
     const uint32_t before = low.key;
     if (look(high.key - step)) return low;
@@ -221,7 +223,8 @@ Bound search(const float* x, size_t count, size_t k, Bound low, size_t spare = 0
     if (looks >= kPatience && low.reached - high.reached <= kFew) return sorted(x, count, k, low, high);
     const uint32_t span = high.key - low.key;
     const double all = logarithm(low.reached);
-    const double share = halves ? (all - logarithm(k)) / (all - logarithm(high.reached)) : 0.5;
+    const double fall = std::max(all - logarithm(high.reached), 1.0);  // the same from 2^24 on, perhaps
+    const double share = halves ? (all - logarithm(k)) / fall : 0.5;
     if (look(low.key + std::clamp(static_cast<uint32_t>(share * span), 1u, span - 1))) return low;
     halves = high.key - low.key <= span / 2;
   }

@@ -1,14 +1,13 @@
 // Finds the k elements of largest magnitude (order: codecs/topk.h), exactly, in about one pass.
 //
 // A sample brackets the k-th magnitude from below; one pass collects the few elements above the
-// bracket with their indices, and a histogram search among these finds the exact threshold. Where
-// the sample misled (a value repeated very often, bad luck) the search runs over the whole input:
+// bracket with their indices, and among these the exact threshold is found by counting. Where the
+// sample misled (a value repeated very often, bad luck) histograms of the whole input find it:
 // slower, the same result.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "codec/value_block.h"
 

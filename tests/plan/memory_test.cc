@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <new>
+#include <string>
 
 #include "plan/algorithm_list.h"
 #include "plan/ranks_run.h"
@@ -11,16 +13,16 @@
 namespace {
 
 constexpr size_t kTileBytes = 8192 * sizeof(float);  // of a sum, and of nothing else here
-std::atomic<bool> helpers_refused = false;           // that memory
+std::atomic<bool> refuses_helpers = false;           // kTileBytes
 std::atomic<bool> one_was_refused = false;
 thread_local bool is_rank = false;
 
 }  // namespace
 
-// Ranks' own threads wait in their part of a sum until a helper has come to another. Not inlined: GCC would see
-// free() of what it takes for the usual operator new.
+// Ranks' own threads wait in their part of a sum until a helper has come to another. Not inlined: GCC would
+// see free() of what it takes for the usual operator new.
 [[gnu::noinline]] void* operator new(size_t bytes) {
-  if (bytes == kTileBytes && helpers_refused) {
+  if (bytes == kTileBytes && refuses_helpers) {
     if (!is_rank) {
       one_was_refused = true;
       one_was_refused.notify_all();
@@ -46,9 +48,9 @@ TEST(Memory, AHelperWithoutItIsAnErrorOfItsRank) {
     is_rank = true;
     return nullptr;
   };
-  helpers_refused = true;
+  refuses_helpers = true;
   const test::Outcome outcome = test::run_plans(layout, plans, options);
-  helpers_refused = false;
+  refuses_helpers = false;
   EXPECT_TRUE(one_was_refused);
   const std::string resource = fmt::format("{}: ", static_cast<int>(Code::kResource));
   const std::string failed = fmt::format("{}: ", static_cast<int>(Code::kPeerFailed));

@@ -27,7 +27,7 @@ struct Span {
   uint32_t n;
 };
 
-// What each of the buckets has that four vectors of elements are of, one or two.
+// A thing for each bucket, one or two, that four vectors of elements come from.
 template <typename T, uint32_t kBuckets>
 struct OfBuckets {
   T each[kBuckets];
@@ -107,7 +107,7 @@ class BucketedEncoder {
     seek(at);
     for (uint32_t i = 0, b = 0; i < n; i += step, ++b) {
       if constexpr (has_lanes<C>() && 4 * kLanes == 2 * kLeastBucket) {
-        const bool two = 2 * step == 4 * kLanes && n - i >= 2 * step && b + 1 < kGroup / kLeastBucket;
+        const bool two = step == kLeastBucket && n - i >= 2 * step;
         if (two && buckets[b].is_plain && buckets[b + 1].is_plain) {
           encode_lanes<2>(buckets + b, {at + i, i, 2 * step}, codes);
           i += step;
@@ -162,7 +162,7 @@ class BucketedEncoder {
       const auto encode = [&](auto values) HWY_ATTR {
         encode_vectors<kRandom>(coders, span, of_buckets<kBuckets>(buckets, values), codes);
       };
-      const auto decoder = [&](const Bucket& b) { return C::decoder(b.meta, params_); };
+      const auto decoder = [&](const Bucket& b) HWY_ATTR { return C::decoder(b.meta, params_); };
       if (fit_a_table(layout_.bits)) {
         return encode([&](const Bucket& b) HWY_ATTR { return LookedUpValues<C>(decoder(b)); });
       }

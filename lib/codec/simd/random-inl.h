@@ -24,8 +24,8 @@ class GroupDraws {
   CGX_HD explicit GroupDraws(const uint32_t* words) : words_(words) {}
 
   // Draws of vector k, below 4, of those that begin with element i of the group; kSplit: of elements that are
-  // loaded by load_split_bf16(). REQUIRES: i is a multiple of 4 kLanes, so that what depends on k is known to
-  // the compiler.
+  // loaded by load_split_bf16(). REQUIRES: i is a multiple of 16 and of kLanes, so that what depends on k is
+  // known to the compiler.
   template <bool kSplit = false>
   CGX_HD Draw at(uint32_t i, uint32_t k) const {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
