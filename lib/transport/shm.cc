@@ -2,8 +2,6 @@
 // the receiver. How a rank waits: shm_wait.cc.
 #include "transport/shm.h"
 
-#include <bit>
-
 #include "base/hash.h"
 #include "transport/rendezvous.h"
 #include "transport/shm_transport.h"
@@ -98,17 +96,6 @@ void ShmTransport::abort(const Status& reason) {
   static_cast<void>(fail(Status(Code::kAborted, words), told, rank_, words));
 }
 
-// Spinning while another rank needs this core only delays what is waited for.
-bool ShmTransport::every_rank_can_have_a_core() const {
-  int cpus = 0;
-  for (size_t word = 0; word < std::size(own_.header().cpus); ++word) {
-    uint64_t mask = own_.header().cpus[word];
-    for (const Peer& peer : peers_) mask |= peer.segment.header().cpus[word];
-    cpus += std::popcount(mask);
-  }
-  return cpus >= static_cast<int>(peers_.size()) + 1;
-}
-
 Status ShmTransport::join(const TransportConfig& config, uint64_t job_hash,
                           const std::vector<std::string>& names) {
   for (int peer = 0; peer < size_; ++peer) {
@@ -130,7 +117,9 @@ Status ShmTransport::join(const TransportConfig& config, uint64_t job_hash,
   CGX_RETURN_IF_ERROR(wait_for_peers(config));
   door_.unlink();  // everybody has both: a crash leaves nothing behind
   own_.unlink();
-  may_spin_ = every_rank_can_have_a_core();
+  std::vector<Cores> cores = {own_.header().cores};
+  for (const Peer& peer : peers_) cores.push_back(peer.segment.header().cores);
+  may_spin_ = can_have_one_each(cores);
   return {};
 }
 

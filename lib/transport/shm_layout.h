@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "transport/cores.h"
+
 namespace cgx {
 
 inline constexpr uint64_t kShmMagic = 0x6d6873'786763ULL;  // "cgxshm"
@@ -43,7 +45,7 @@ struct ShmHeader {
   uint64_t pool_bytes;
   uint64_t lane_slot_bytes;
   uint64_t segment_bytes;
-  uint64_t cpus[16];             // where this rank may run, a bit a CPU
+  Cores cores;                   // where this rank may run
   std::atomic<uint32_t> ready;   // has mapped every peer
   std::atomic<uint32_t> closed;  // has left, with nothing to tell
   std::atomic<uint32_t> failed;  // what follows is written

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -48,15 +47,6 @@ bool is_locked(int fd) {
 uint64_t pid_namespace() {
   struct stat own = {};
   return stat("/proc/self/ns/pid", &own) == 0 ? own.st_ino : 0;
-}
-
-void write_cpus(uint64_t (&cpus)[16]) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return;
-  for (size_t cpu = 0; cpu < 1024; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus[cpu / 64] |= uint64_t{1} << (cpu % 64);
-  }
 }
 
 Result<uint8_t*> map(int fd, uint64_t bytes, int protection, const std::string& name) {
@@ -160,7 +150,7 @@ Result<OwnSegment> OwnSegment::create(const std::string& directory, const ShmIde
   header.pool_bytes = segment.geometry_.pool_bytes;
   header.lane_slot_bytes = segment.geometry_.lane_slot_bytes();
   header.segment_bytes = bytes;
-  write_cpus(header.cpus);
+  header.cores = Cores::own();
   CGX_RETURN_IF_ERROR(segment.link(directory));
   return segment;
 }

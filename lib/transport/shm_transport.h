@@ -72,7 +72,6 @@ class ShmTransport final : public Half {
   template <typename Look>
   void nap(int milliseconds, const Look& look);
   std::string slow_peers() const;
-  bool every_rank_can_have_a_core() const;
 
   OwnSegment own_;
   ShmDoor door_;

@@ -9,7 +9,6 @@
 namespace cgx {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(40);
 constexpr int kSliceMs = 10;
 // A full pool for this long means that peers hold messages while they wait for ours: rather than wait
 // for each other for ever, this rank goes on in private memory.

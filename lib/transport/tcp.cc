@@ -42,6 +42,7 @@ TcpTransport::TcpTransport(const TransportConfig& config, TcpMesh mesh)
     : rank_(config.rank),
       size_(config.size),
       hosts_(config.hosts.empty() ? Transport::hosts() : config.hosts),
+      may_spin_(mesh.may_spin),
       by_rank_(static_cast<size_t>(config.size), nullptr),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       signals_(::epoll_create1(EPOLL_CLOEXEC)) {

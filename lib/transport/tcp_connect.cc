@@ -16,6 +16,7 @@
 #include <list>
 #include <system_error>
 
+#include "base/boot_id.h"
 #include "base/deadline.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -80,7 +81,7 @@ class Connector {
   Status listen(const std::string& address);
   Status exchange_cards();
   Status connect();
-  std::vector<TcpLink> take() { return std::move(links_); }
+  TcpMesh take() { return {std::move(links_), may_spin()}; }
 
  private:
   Status read_cards(const std::vector<std::string>& cards);
@@ -93,6 +94,7 @@ class Connector {
   std::string fault_of(const TcpHello& hello);
   TcpSocket* slot(int peer, uint16_t stream);
   bool complete() const;
+  bool may_spin() const;
   Status missing() const;
   void wait_and_advance();
   TcpNonce nonce_of(int peer) const;
@@ -139,6 +141,8 @@ Status Connector::listen(const std::string& address) {
     return error(Code::kResource, "tcp: rank {} has no random numbers: {}", config_.rank, cause(errno));
   }
   std::memcpy(own_card_.nonce, self_.nonce.words, sizeof own_card_.nonce);
+  own_card_.machine = hash_of(boot_id());
+  own_card_.cores = Cores::own();
   return {};
 }
 
@@ -160,6 +164,14 @@ Status Connector::exchange_cards() {
     visits_.emplace_back(peer, kTcpControl);
   }
   return {};
+}
+
+bool Connector::may_spin() const {
+  std::vector<Cores> neighbours;
+  for (const TcpCard& card : cards_) {
+    if (card.machine == own_card_.machine) neighbours.push_back(card.cores);
+  }
+  return can_have_one_each(neighbours);
 }
 
 Status Connector::read_cards(const std::vector<std::string>& cards) {
@@ -388,7 +400,7 @@ Result<TcpMesh> connect_tcp(const TransportConfig& config) {
     publish_failure(config.store, config.job, config.rank, status);
     return status;
   }
-  return TcpMesh{connector.take()};
+  return connector.take();
 }
 
 }  // namespace cgx

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "transport/cores.h"
 #include "transport/tcp_socket.h"
 #include "transport/transport_config.h"
 
@@ -17,6 +18,7 @@ struct TcpLink {
 
 struct TcpMesh {
   std::vector<TcpLink> links;  // by rank; empty for the own
+  bool may_spin = false;       // every rank of this machine can have a core
 };
 
 // What a rank leaves in the store for the others: where it listens, and what proves that a visitor has
@@ -28,8 +30,10 @@ struct TcpCard {
   uint64_t nonce[2] = {};
   uint16_t port = 0;
   char address[62] = {};  // numeric
+  uint64_t machine = 0;   // the same of ranks that share cores, in whatever namespace or container
+  Cores cores = {};
 };
-static_assert(sizeof(TcpCard) == 88);
+static_assert(sizeof(TcpCard) == 224);
 
 // REQUIRES: config.size > 1
 Result<TcpMesh> connect_tcp(const TransportConfig& config);

@@ -107,6 +107,7 @@ class TcpTransport final : public Half {
   const int rank_;
   const int size_;
   const std::vector<int> hosts_;
+  const bool may_spin_;
   TcpPool pool_;
   std::vector<std::unique_ptr<Peer>> peers_;  // in rank order
   std::vector<Peer*> by_rank_;                // null: is no peer

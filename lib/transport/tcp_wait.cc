@@ -1,5 +1,5 @@
 // Waiting for sockets: see tcp_transport.h. One poll() over all peers, and over the other half where there is
-// one; then whatever can be moved is moved.
+// one, which does not sleep at first if every rank can have a core; then whatever can be moved is moved.
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -245,10 +245,12 @@ Status TcpTransport::wait_for(const Doing& doing) {
   const int64_t slice_ms = std::min(is_paired() ? kPairedSliceMs : kSampleMs, doing.wait.timeout_ms);
   auto now = Clock::now();
   auto deadline = now + timeout;
+  // Not again whenever something moves: over slow links that would be all the time.
+  const auto spin_until = now + (may_spin_ ? Clock::duration(kSpin) : Clock::duration::zero());
   sample_later(now);
   for (;;) {
     moved = false;
-    sleep(static_cast<int>(slice_ms), [] { return false; });
+    sleep(now < spin_until ? 0 : static_cast<int>(slice_ms), [] { return false; });
     CGX_RETURN_IF_ERROR(move_ready(doing, &moved));
     if (failed()) return failure();
     if (done(doing)) return {};

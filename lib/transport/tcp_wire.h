@@ -20,7 +20,7 @@ static_assert(std::endian::native == std::endian::little);
 inline constexpr uint32_t kTcpConnectMagic = 0x54584743;  // "CGXT"
 inline constexpr uint32_t kTcpAcceptMagic = 0x41584743;   // "CGXA": differs, so that an echo is no peer
 inline constexpr uint32_t kTcpFrameMagic = 0x4d584743;    // "CGXM"
-inline constexpr uint16_t kTcpVersion = 1;
+inline constexpr uint16_t kTcpVersion = 2;
 inline constexpr uint16_t kTcpByteOrder = 0x0102;
 inline constexpr uint16_t kTcpControl = 0xffff;  // as number of a connection
 

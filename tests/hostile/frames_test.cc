@@ -317,7 +317,7 @@ int count_bad_segments() {
            good, {FIELD(ShmHeader, magic), FIELD(ShmHeader, version), FIELD(ShmHeader, rank),
                   FIELD(ShmHeader, size), FIELD(ShmHeader, job_hash), FIELD(ShmHeader, pool_bytes),
                   FIELD(ShmHeader, lane_slot_bytes), FIELD(ShmHeader, segment_bytes)})) {
-    std::memcpy(static_cast<void*>(&own->header()), bad.data(), offsetof(ShmHeader, cpus));
+    std::memcpy(static_cast<void*>(&own->header()), bad.data(), offsetof(ShmHeader, cores));
     const auto peer = PeerSegment::open(directory, own->name(), identity);
     EXPECT_FALSE(peer.ok()) << hex(bad);
     ++count;
