@@ -3,8 +3,10 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <iterator>
 
 namespace cgx {
 
@@ -19,14 +21,27 @@ Cores Cores::own() {
   return cores;
 }
 
+int Cores::count() const {
+  int count = 0;
+  for (const uint64_t word : words) count += std::popcount(word);
+  return count;
+}
+
+bool Cores::has_all_of(const Cores& other) const {
+  return std::equal(std::begin(words), std::end(words), other.words,
+                    [](uint64_t all, uint64_t some) { return (some & ~all) == 0; });
+}
+
 bool can_have_one_each(std::span<const Cores> ranks) {
-  size_t count = 0;
-  for (size_t word = 0; word < std::size(Cores().words); ++word) {
-    uint64_t any = 0;
-    for (const Cores& cores : ranks) any |= cores.words[word];
-    count += static_cast<size_t>(std::popcount(any));
+  Cores any = {};
+  for (const Cores& cores : ranks) {
+    for (size_t word = 0; word < std::size(any.words); ++word) any.words[word] |= cores.words[word];
   }
-  return count >= ranks.size();
+  const auto suffice = [&](const Cores& all) {
+    return std::count_if(ranks.begin(), ranks.end(), [&](const Cores& c) { return all.has_all_of(c); }) <=
+           all.count();
+  };
+  return suffice(any) && std::all_of(ranks.begin(), ranks.end(), suffice);
 }
 
 }  // namespace cgx

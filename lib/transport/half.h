@@ -47,16 +47,18 @@ class Half : public Transport {
   virtual void end_sleep(std::span<const pollfd> fds) = 0;
 
  protected:
-  // Until either half is woken, or `milliseconds`, unless look() finds something first.
+  // Until either half is woken, or `milliseconds`, unless look() finds something first. Without time to sleep
+  // the other half is not told to ring.
   template <typename Look>
   void sleep(int milliseconds, const Look& look) {
     fds_.clear();
     bool idle = prepare_sleep(&fds_);
     const size_t own = fds_.size();
-    if (other_ != nullptr) idle = other_->prepare_sleep(&fds_) && idle;
+    Half* other = milliseconds > 0 ? other_ : nullptr;
+    if (other != nullptr) idle = other->prepare_sleep(&fds_) && idle;
     ::poll(fds_.data(), fds_.size(), idle && !look() ? milliseconds : 0);
     end_sleep({fds_.data(), own});
-    if (other_ != nullptr) other_->end_sleep({fds_.data() + own, fds_.size() - own});
+    if (other != nullptr) other->end_sleep({fds_.data() + own, fds_.size() - own});
   }
   Status advance_other(const Words& words, bool* moved) const {
     return other_ == nullptr ? Status() : other_->advance(words, moved);

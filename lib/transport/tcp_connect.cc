@@ -176,10 +176,11 @@ bool Connector::may_spin() const {
 
 Status Connector::read_cards(const std::vector<std::string>& cards) {
   for (size_t peer = 0; peer < cards.size(); ++peer) {
-    TcpCard card;
-    if (cards[peer].size() == sizeof card) std::memcpy(&card, cards[peer].data(), sizeof card);
+    TcpCard card;  // another version's may be shorter or longer, but begins so
+    std::memcpy(&card, cards[peer].data(), std::min(cards[peer].size(), sizeof card));
     card.address[sizeof card.address - 1] = '\0';
-    if (card.magic != kTcpAcceptMagic || card.version != kTcpVersion) {
+    const bool fits = cards[peer].size() == sizeof card;
+    if (!fits || card.magic != kTcpAcceptMagic || card.version != kTcpVersion) {
       return error(
           Code::kMismatch,
           "tcp: rank {} speaks another version of the tcp transport's protocol ({}) than rank {} ({}): "

@@ -21,8 +21,8 @@ struct TcpMesh {
   bool may_spin = false;       // every rank of this machine can have a core
 };
 
-// What a rank leaves in the store for the others: where it listens, and what proves that a visitor has
-// read it. Tests use it to knock at the door.
+// What a rank leaves in the store for the others: where it listens, what proves that a visitor has read it,
+// and where it runs. Tests use it to knock at the door.
 struct TcpCard {
   uint32_t magic = 0;
   uint16_t version = 0;

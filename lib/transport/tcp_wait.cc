@@ -1,5 +1,5 @@
 // Waiting for sockets: see tcp_transport.h. One poll() over all peers, and over the other half where there is
-// one, which does not sleep at first if every rank can have a core; then whatever can be moved is moved.
+// one; then whatever can be moved is moved. A wait does not begin with sleep if every rank can have a core.
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -245,7 +245,7 @@ Status TcpTransport::wait_for(const Doing& doing) {
   const int64_t slice_ms = std::min(is_paired() ? kPairedSliceMs : kSampleMs, doing.wait.timeout_ms);
   auto now = Clock::now();
   auto deadline = now + timeout;
-  // Not again whenever something moves: over slow links that would be all the time.
+  // Not again whenever something moves: over slow links that would be for the whole wait.
   const auto spin_until = now + (may_spin_ ? Clock::duration(kSpin) : Clock::duration::zero());
   sample_later(now);
   for (;;) {

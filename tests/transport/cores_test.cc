@@ -24,6 +24,9 @@ TEST(Cores, AreEnoughWhereRanksAreNoMoreThanThoseThatAnyMayUse) {
   EXPECT_TRUE(fit({cores_of({0}), cores_of({1023})}));  // as launchers bind ranks
   EXPECT_FALSE(fit({cores_of({70}), cores_of({70})}));
   EXPECT_FALSE(fit({cores_of({0, 1}), cores_of({0, 1}), cores_of({1})}));
+  EXPECT_FALSE(fit({cores_of({0}), cores_of({0}), cores_of({1, 2})})) << "two share one, whoever has more";
+  EXPECT_FALSE(fit({cores_of({0}), cores_of({0, 1}), cores_of({0, 1}), cores_of({2, 3, 4})}));
+  EXPECT_TRUE(fit({cores_of({0}), cores_of({0, 1}), cores_of({2, 3, 4})}));
   EXPECT_FALSE(fit({cores_of({})})) << "where the system does not say";
 }
 

@@ -240,6 +240,21 @@ TEST(TcpHandshake, DifferentNumbersOfSocketsAreNamed) {
   for (std::thread& thread : threads) thread.join();
 }
 
+TEST(TcpHandshake, ACardOfAnotherVersionIsNamed) {
+  const std::unique_ptr<Store> store = make_memory_store();
+  TcpCard card;
+  card.magic = kTcpAcceptMagic;
+  card.version = 1;
+  const std::string old(reinterpret_cast<const char*>(&card), 88);
+  EXPECT_TRUE(store->set("cgx/host/1", host_identity(config_of(store.get(), 1, 2))).ok());
+  EXPECT_TRUE(store->set("cgx/tcp/1", network_card()).ok());
+  EXPECT_TRUE(store->set("cgx/tcp.card/1", old).ok());
+  const auto opened = open_transport("tcp", config_of(store.get(), 0, 2));
+  EXPECT_EQ(opened.status().code(), Code::kMismatch) << opened.status().message();
+  EXPECT_NE(opened.status().message().find("protocol (1) than rank 0 (2)"), std::string::npos)
+      << opened.status().message();
+}
+
 TEST(TcpHandshake, AnUnknownInterfaceIsNamedOnAllRanks) {
   const std::unique_ptr<Store> store = make_memory_store();
   std::vector<std::thread> threads;
