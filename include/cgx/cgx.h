@@ -272,7 +272,7 @@ CGX_API int cgx_comm_size(const cgx_comm* comm);
 /* "shm", "tcp", "mixed", "gloo", "local". Static. */
 CGX_API const char* cgx_comm_transport(const cgx_comm* comm);
 
-/* Measures encoding and decoding of each codec and every pair's link, through the transport, in some 150 ms (at
+/* Measures encoding and decoding of each codec and every pair's link, through the transport, in a quarter to half a second (at
  * 1 Gb/s and more); agrees on the slowest figures over all ranks; and chooses algorithm, slices and, where a spec is
  * "auto", the codec of every later collective by them. Collective: every rank calls it, between the same collectives.
  * Without this call (or `tune`, or a policy file) it happens by itself before the first collective with a codec "auto",

@@ -10,11 +10,11 @@
 namespace cgx {
 namespace {
 
-// Two significant digits, upward at the half: ranks and people need no more. In integers, so that no machine
-// rounds in another way.
-uint64_t round_two_digits(uint64_t value) {
+// Three significant digits, upward at the half: two may be 5 % off, which is what choices are about. In
+// integers, so that no machine rounds in another way.
+uint64_t round_three_digits(uint64_t value) {
   uint64_t unit = 1;
-  while (value / unit >= 100) unit *= 10;
+  while (value / unit >= 1000) unit *= 10;
   return (value + unit / 2) / unit * unit;
 }
 
@@ -76,7 +76,7 @@ Profile agree_on(const std::vector<Measurement>& all, const std::vector<int>& ho
   const auto slowest = [&all](auto field) {
     uint64_t worst = 0;
     for (const Measurement& m : all) worst = std::max(worst, field(m));
-    return static_cast<double>(round_two_digits(worst)) / 1000;
+    return static_cast<double>(round_three_digits(worst)) / 1000;
   };
   Profile p;
   p.size = static_cast<int>(all.size());

@@ -52,7 +52,7 @@ struct MeasureArgs {
   int64_t timeout_ms = 0;
 };
 
-// Collective. Takes some 150 ms on links of 1 Gb/s and more.
+// Collective. Takes a quarter to half a second on links of 1 Gb/s and more.
 Result<Measurement> measure(const MeasureArgs& args);
 // Collective: what all ranks measured, in rank order.
 Result<std::vector<Measurement>> exchange(const MeasureArgs& args, const Measurement& own);

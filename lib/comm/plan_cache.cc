@@ -33,14 +33,14 @@ void PlanCache::set_profile(std::optional<Profile> profile, bool for_all) {
 // bits on every run. (Slices do not change bits.)
 Selection PlanCache::choose(const Layout& layout) const {
   const bool open = layout.any_auto();
-  Wish wish{config_.algorithm, config_.slice_bytes, config_.inner_codec};
+  Wish wish{config_.algorithm, config_.slice_bytes, config_.inner_codec, longest_slice(layout)};
   const bool by_defaults = !open && !(profile_ && for_all_);
   if (by_defaults && wish.slice_bytes == 0) wish.slice_bytes = kDefaultSliceBytes;
   CGX_CHECK(by_defaults || profile_.has_value());
   const Profile& profile = by_defaults ? default_profile_ : *profile_;
   Selection selection = select(wish, layout, profile);
   if (by_defaults && config_.slice_bytes == 0) {
-    selection.slice_bytes = long_slice_bytes(selection.layout, longest_slice(selection.layout));
+    selection.slice_bytes = long_slice_bytes(selection.layout, wish.longest_usual);
   }
   // Once a layout, as its plan is kept.
   if (log_enabled(LogLevel::kInfo, Subsystem::kTuning)) {

@@ -39,8 +39,9 @@ constexpr size_t kSmall = 64;  // bytes of a message whose time is latency
 // A collective that is run to fit the model to it: its size, how often, and the longest that is worth it.
 struct Trial {
   uint64_t raw_bytes;
-  int repeats;  // at most
-  bool warm;    // each time once more before, which does not count
+  int repeats;          // at most,
+  double contender_ns;  // and what those of one contender may take together, as predicted
+  bool warm;            // each time once more before, which does not count
   double longest_ns;
   uint64_t walked_bytes;  // among so many its elements lie, here and there
 };

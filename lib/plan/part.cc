@@ -110,12 +110,20 @@ Status PartWork::decode() {
   return {};
 }
 
+TwoWays& PartWork::large_outputs() const {
+  const CodecSpec& codec = spec(step_.message);
+  for (auto& [known, ways] : scratch_.large_outputs) {
+    if (known == codec) return ways;
+  }
+  return scratch_.large_outputs.emplace_back(codec, TwoWays(1)).second;
+}
+
 Status PartWork::decode_timed(const Encoded& encoded) {
   const uint64_t count = range_.end - range_.begin;
   if (!arena_.is_large || count < kLeastTimed) return store(encoded, range_);
   const Timer::Clock::time_point start = Timer::Clock::now();
   CGX_RETURN_IF_ERROR(store(encoded, range_));
-  scratch_.large_outputs.learn(Timer::Clock::now() - start, count);
+  large_outputs().learn(Timer::Clock::now() - start, count);
   return {};
 }
 

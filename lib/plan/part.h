@@ -103,8 +103,9 @@ class PartWork {
   Status decode_timed(const Encoded& encoded);
 
   bool is_f32() const { return arena_.dtype == DType::kF32; }
-  // How decoded elements are written to y.
-  bool streams() const { return arena_.is_large && is_f32() && scratch_.large_outputs.way() == 0; }
+  // How elements that are decoded from the step's message are written to y.
+  TwoWays& large_outputs() const;
+  bool streams() const { return arena_.is_large && is_f32() && large_outputs().way() == 0; }
   uint8_t* y(uint64_t at) const { return arena_.y(part_.piece.begin + at); }
   const uint8_t* x(uint64_t at) const { return arena_.x(part_.piece.begin + at); }
   const Coding& coding(uint32_t message) const {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/dtype.h"
@@ -57,7 +58,9 @@ struct Workspace {
     std::vector<uint16_t> halves;
     SparseScratch sparse;
     std::vector<uint8_t> draft;  // of a block, before it is copied into shared memory
-    TwoWays large_outputs{1};    // how decoded elements are written: past the caches, or by ordinary stores
+    // How decoded elements are written: past the caches, or by ordinary stores. Of each codec that was
+    // decoded, as what one takes says nothing of another.
+    std::vector<std::pair<CodecSpec, TwoWays>> large_outputs;
     std::vector<const void*> inputs;
     RunStats stats;
     Status status;

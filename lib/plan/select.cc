@@ -10,7 +10,7 @@ namespace cgx {
 
 namespace {
 
-// Slices that stay in the cache and are worth a message, the usual one first.
+// Slices that stay in the cache and are worth a message.
 constexpr uint64_t kSlices[] = {kDefaultSliceBytes, 1 << 20, 512 << 10, 128 << 10, 64 << 10};
 
 bool any_sparse(const Layout& layout) {
@@ -59,14 +59,19 @@ bool fits_transports(uint64_t slice, uint64_t raw_bytes, uint64_t wire_bytes) {
   return static_cast<double>(std::min(slice, raw_bytes)) * ratio <= kDefaultSliceBytes;
 }
 
-Best best_slice(const Algorithm& row, uint64_t wished, Load load, const Profile& profile) {
-  Best best;
+Best of_slice(const Algorithm& row, uint64_t slice, Load load, const Profile& profile) {
+  load.slice_bytes = slice;
+  return {&row, slice, row.cost_ns == nullptr ? 0 : row.cost_ns(load, profile)};
+}
+
+Best best_slice(const Algorithm& row, const Wish& wish, const Layout& layout, const Load& load,
+                const Profile& profile) {
+  if (wish.slice_bytes != 0) return of_slice(row, wish.slice_bytes, load, profile);
+  Best best = of_slice(row, long_slice_bytes(layout, wish.longest_usual), load, profile);
   for (const uint64_t slice : kSlices) {
-    load.slice_bytes = wished != 0 ? wished : slice;
-    if (wished == 0 && slice > kDefaultSliceBytes && !fits_transports(slice, load.raw_bytes, load.wire_bytes))
-      continue;
-    const double ns = row.cost_ns == nullptr ? 0 : row.cost_ns(load, profile);
-    if (best.algorithm == nullptr || ns < kWorthASlice * best.ns) best = {&row, load.slice_bytes, ns};
+    if (slice > kDefaultSliceBytes && !fits_transports(slice, load.raw_bytes, load.wire_bytes)) continue;
+    const Best other = of_slice(row, slice, load, profile);
+    if (other.ns < kWorthASlice * best.ns) best = other;
   }
   return best;
 }
@@ -80,7 +85,7 @@ Best best_of(const Wish& wish, const Layout& layout, const Profile& profile) {
   const Load load = load_of(layout, profile, 0, wish.inner_codec);
   for (const Algorithm& row : algorithms()) {
     if (only != nullptr ? &row != only : !may_choose(row, layout, profile)) continue;
-    const Best found = best_slice(row, wish.slice_bytes, load, profile);
+    const Best found = best_slice(row, wish, layout, load, profile);
     if (best.algorithm == nullptr || found.ns < kWorthAnAlgorithm * best.ns) best = found;
   }
   return best;

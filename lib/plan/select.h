@@ -22,6 +22,8 @@ struct Wish {
   const Algorithm* algorithm = nullptr;  // null: chosen by cost
   uint64_t slice_bytes = 0;              // 0: chosen by cost
   CodecSpec inner_codec = {};            // of messages inside a host
+  // Of the slices that others must be worth it to be taken in their place: as long_slice_bytes() has it.
+  uint64_t longest_usual = kDefaultSliceBytes;
 };
 
 struct Selection {

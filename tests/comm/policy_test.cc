@@ -87,7 +87,7 @@ TEST(Policy, RanksAgreeWhateverEachOfThemMeasured) {
   });
   EXPECT_EQ(profiles[0], profiles[1]);
   EXPECT_EQ(profiles[0], profiles[2]);
-  EXPECT_EQ(profiles[0].codecs[3].at[1].encode, 120000);  // two digits of 123456.789 ns
+  EXPECT_EQ(profiles[0].codecs[3].at[1].encode, 123000);  // three digits of 123456.789 ns
 }
 
 TEST(Policy, OneRankThatDoesNotLeaveTheChoiceIsAMismatch) {

@@ -233,6 +233,22 @@ TEST(Select, LongSlicesAreTheLongestThatTransportsHaveMemoryFor) {
   EXPECT_EQ(longest("maxmin:bits=4", 1), kDefaultSliceBytes);
 }
 
+// 64 MiB of 4 bits among two: the link, which decides, overlaps with all but a slice, whatever the slices. So
+// the usual ones stay, as no others are 5 % faster; where a message costs a millisecond, the longest are.
+TEST(Select, UsualSlicesStayWhereOthersAreHardlyFaster) {
+  const Layout layout = uniform(1 << 24, "maxmin:bits=4");
+  const auto slice = [&](uint64_t longest_usual, double message_ns) {
+    Wish wish;
+    wish.longest_usual = longest_usual;
+    Profile p = machine(2, 1);
+    p.message = message_ns;
+    return select(wish, layout, p).slice_bytes;
+  };
+  EXPECT_EQ(slice(kDefaultSliceBytes, 0), kDefaultSliceBytes);
+  EXPECT_EQ(slice(4 * kDefaultSliceBytes, 0), 4 * kDefaultSliceBytes);
+  EXPECT_EQ(slice(kDefaultSliceBytes, 1e6), 4 * kDefaultSliceBytes);
+}
+
 TEST(Select, KeepsWhatTheCallerNamed) {
   const Algorithm* ring = find_algorithm("ring");
   const Selection s = select({ring, 12345}, uniform(1 << 20, "auto"), machine(4, 8));
