@@ -113,13 +113,23 @@ HWY_INLINE float widened(uint32_t half) {
   return kType == DType::kF16 ? f16_to_f32(half) : bf16_to_f32(half);
 }
 
+// Of halves' bits, each in the room of a float.
 template <DType kType>
 HWY_ATTR void widen_all(float* HWY_RESTRICT x, size_t count) {
-  for (size_t i = 0; i < count; ++i) x[i] = widened<kType>(float_bits(x[i]));
-}
-
-HWY_ATTR void widen(DType from, float* x, size_t count) {
-  from == DType::kF16 ? widen_all<DType::kF16>(x, count) : widen_all<DType::kBF16>(x, count);
+  size_t i = 0;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (kType == DType::kF16) {  // the instruction's results are those of widened()
+    const Floats d;
+    const hn::Rebind<uint16_t, Floats> d16;
+    const hn::Rebind<hwy::float16_t, Floats> df16;
+    for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+      const auto halves =
+          hn::TruncateTo(d16, hn::BitCast(hn::RebindToUnsigned<Floats>(), hn::LoadU(d, x + i)));
+      hn::StoreU(hn::PromoteTo(d, hn::BitCast(df16, halves)), d, x + i);
+    }
+  }
+#endif
+  for (; i < count; ++i) x[i] = widened<kType>(float_bits(x[i]));
 }
 
 // Halves as they are, compared on 16 bits: twice as many at once.
@@ -313,7 +323,7 @@ HWY_ATTR size_t between(const float* x, size_t count, uint32_t low, uint32_t hig
 }
 
 inline const TopKKernels* topk_table() {
-  static constexpr TopKKernels kTable = {&collect, &count_reaching, &largest, &keep, &between, &widen};
+  static constexpr TopKKernels kTable = {&collect, &count_reaching, &largest, &keep, &between};
   return &kTable;
 }
 

@@ -45,8 +45,6 @@ struct TopKKernels {
   // Copies those of x[0, count) whose keys are in [low, high); returns how many. `out` has room for
   // kKernelSlack more.
   size_t (*between)(const float* x, size_t count, uint32_t low, uint32_t high, float* out);
-  // Makes fp32 of fp16 or bf16 whose bits are those of x[0, count).
-  void (*widen)(DType from, float* x, size_t count);
 };
 
 // For the best instruction set of this CPU, or the forced one.

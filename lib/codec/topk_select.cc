@@ -14,8 +14,10 @@
 namespace cgx {
 namespace {
 
-constexpr size_t kTile = 2048;  // elements lifted to fp32 at a time
+constexpr size_t kTile = 2048;      // elements lifted to fp32 at a time, or that are it already
+constexpr size_t kHalfTile = 4096;  // halves that are gone over as they are
 constexpr uint32_t kMaxKey = 0x7fffffffu;
+constexpr size_t kTogether = 4;  // neighbours in a sample: what a sample costs is fetching lines
 
 // What is kept: every key above `key`, and the first `ties` elements that have it.
 struct Threshold {
@@ -40,7 +42,7 @@ Status reserve(SparseScratch& scratch, size_t size) {
 struct Candidates {
   float* values;
   uint32_t* indices;
-  size_t room;  // more than this many are not wanted; there is memory for a tile more
+  size_t room;  // more than this many are not wanted; there is memory for a tile of halves more
   size_t count = 0;
 
   bool fits() const { return count <= room; }
@@ -82,22 +84,32 @@ class Input {
 
   size_t count() const { return count_; }
 
-  // x[i] becomes element place(i). Before the first pass only: that may overwrite `before`.
+  // x[kTogether g, ...) becomes the elements from place(g) on. Before the first pass only: that may overwrite
+  // `before`.
   template <typename Place>
-  void gather(Place place, float* x, size_t count) const {
-    if (from_.dtype == DType::kF32) {
-      const float* all = static_cast<const float*>(from_.x);
-      for (size_t i = 0; i < count; ++i) {
-        const size_t at = place(i);
-        x[i] = from_.before == nullptr ? all[at] : fadd(all[at], from_.before[at]);
+  void gather(Place place, float* x, size_t groups) const {
+    uint16_t packed[kTile];
+    for (size_t begin = 0; begin < groups; begin += kTile / kTogether) {
+      const size_t n = std::min(kTile / kTogether, groups - begin);
+      const auto each = [&](auto* out, auto element) {
+        for (size_t g = 0; g < n; ++g) {
+          const size_t at = place(begin + g);
+          for (size_t j = 0; j < kTogether; ++j) out[kTogether * g + j] = element(at + j, kTogether * g + j);
+        }
+      };
+      float* values = x + kTogether * begin;
+      const float* before = from_.before;
+      if (from_.dtype == DType::kF32) {
+        const float* all = static_cast<const float*>(from_.x);
+        before == nullptr ? each(values, [=](size_t i, size_t) { return all[i]; })
+                          : each(values, [=](size_t i, size_t) { return fadd(all[i], before[i]); });
+        continue;
       }
-      return;
+      const uint16_t* halves = static_cast<const uint16_t*>(from_.x);
+      each(packed, [=](size_t i, size_t) { return halves[i]; });
+      load_elements({from_.dtype, packed, nullptr}, 0, kTogether * n, values);
+      if (before != nullptr) each(values, [=](size_t i, size_t j) { return fadd(values[j], before[i]); });
     }
-    const uint16_t* halves = static_cast<const uint16_t*>(from_.x);
-    for (size_t i = 0; i < count; ++i) x[i] = bits_float(halves[place(i)]);
-    topk_kernels().widen(from_.dtype, x, count);
-    if (from_.before == nullptr) return;
-    for (size_t i = 0; i < count; ++i) x[i] = fadd(x[i], from_.before[place(i)]);
   }
 
   // The share of the elements that will be collected, where it is known. Usual of 64: 1.5 standard deviations
@@ -153,8 +165,9 @@ class Input {
   template <typename F>
   void each_tile(bool lifted, F f) const {
     alignas(64) float tile[kTile];
-    for (size_t begin = 0; begin < count_; begin += kTile) {
-      const size_t n = std::min(kTile, count_ - begin);
+    const size_t length = lifted || from_.dtype == DType::kF32 ? kTile : kHalfTile;
+    for (size_t begin = 0; begin < count_; begin += length) {
+      const size_t n = std::min(length, count_ - begin);
       const Elements there = from_.from(begin);
       Stretch stretch = {there.dtype, there.x, there.before, nullptr, n, static_cast<uint32_t>(begin),
                          usual_};
@@ -290,20 +303,22 @@ struct Bracket {
 Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scratch) {
   constexpr size_t kMaxSample = 8192;
   const size_t count = input.count();
-  const size_t size = std::min(count / 64, kMaxSample);
+  const size_t groups = std::min(count / 64, kMaxSample) / kTogether;
+  const size_t size = kTogether * groups;
   const double expected = static_cast<double>(k) / static_cast<double>(count) * static_cast<double>(size);
   size_t rank = static_cast<size_t>(expected + 4 * std::sqrt(expected)) + 4;
   if (rank >= size) return Bracket{0, count, 1};
-  const size_t stride = count / size;
+  const size_t stride = count / groups;
   CGX_RETURN_IF_ERROR(reserve(scratch, size));
   float* sample = scratch.values.get();
   // Periodic inputs must not meet a periodic sample: the golden ratio's multiples leave fractions that are
   // spread evenly and never repeat.
-  const auto place = [stride](size_t i) {
-    const uint32_t fraction = static_cast<uint32_t>(i) * 0x9e3779b9u;
-    return i * stride + ((fraction >> 8) * stride >> 24);
+  const auto place = [stride](size_t g) {
+    const uint32_t fraction = static_cast<uint32_t>(g) * 0x9e3779b9u;
+    const size_t at = g * stride + ((fraction >> 8) * (stride - kTogether + 1) >> 24);
+    return at / kTogether * kTogether;
   };
-  input.gather(place, sample, size);
+  input.gather(place, sample, groups);
   Bound bound = search(sample, size, rank, {0, size}, rank / 16);
   // A value that fills much of the input (zeros of a sparse gradient): collect what is above it only.
   if (bound.reached > 2 * rank + 32)
@@ -321,7 +336,7 @@ Result<Kept> select_topk(const Elements& from, size_t count, size_t k, float* su
   Input input(from, count, sum);
   CGX_ASSIGN_OR_RETURN(const Bracket bracket, sample_bracket(input, k, scratch));
   input.expect(bracket.share);
-  CGX_RETURN_IF_ERROR(reserve(scratch, bracket.room + kTile + kKernelSlack));
+  CGX_RETURN_IF_ERROR(reserve(scratch, bracket.room + kHalfTile + kKernelSlack));
   Candidates c = {scratch.values.get(), scratch.indices.get(), bracket.room};
   const Kept kept = {c.values, c.indices};
 
