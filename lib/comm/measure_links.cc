@@ -50,15 +50,26 @@ Status Prober::receive(int peer, size_t bytes) {
   return {};
 }
 
-// Sends `messages` messages to each of `to` and receives as many from each of `from`, one ahead.
+// Messages that are sent before one is received: as many as the latency asks for, but few where memory is
+// shared.
+size_t Prober::lead(size_t bytes, const std::vector<int>& peers) const {
+  constexpr uint32_t kLeadInside = 4;
+  const uint32_t lead = depth_for(latency_ns_, static_cast<double>(bytes), static_cast<int>(peers.size()));
+  const bool inside =
+      std::any_of(peers.begin(), peers.end(), [&](int peer) { return host_of(peer) == host_of(rank_); });
+  return inside ? std::min(lead, kLeadInside) : lead;
+}
+
+// Sends `messages` messages to each of `to` and receives as many from each of `from`.
 Status Prober::stream(size_t messages, size_t bytes, const std::vector<int>& to,
                       const std::vector<int>& from) {
-  for (size_t i = 0; i <= messages; ++i) {
+  const size_t ahead = lead(bytes, to);
+  for (size_t i = 0; i < messages + ahead; ++i) {
     if (i < messages) {
       for (const int peer : from) CGX_RETURN_IF_ERROR(t_.post(peer, bytes));
       CGX_RETURN_IF_ERROR(send(bytes, to));
     }
-    if (i == 0) continue;
+    if (i < ahead) continue;
     for (const int peer : from) CGX_RETURN_IF_ERROR(receive(peer, bytes));
   }
   return t_.flush(wait_);
@@ -80,6 +91,7 @@ Status Prober::latency(Measurement* m) {
     const uint64_t one_way = picoseconds(trips[kRoundTrips / 2] / 2);
     m->latency = std::max(m->latency, one_way);
     if (host_of(peer) == host_of(rank_)) m->inside_latency = std::max(m->inside_latency, one_way);
+    latency_ns_ = std::max(latency_ns_, 1e-3 * static_cast<double>(one_way));
     return {};
   });
 }
@@ -104,20 +116,17 @@ Status Prober::burst(Measurement* m) {
 // All to all, as in scatter_gather and allgather. The first, short attempt says how much fits the time.
 Status Prober::all_links(Measurement* m) {
   const double peers = static_cast<double>(others_.size());
-  ProbeClock::time_point start = ProbeClock::now();
-  CGX_RETURN_IF_ERROR(stream(kFirstBulk, kBulk, others_, others_));
-  m->all_byte = picoseconds(ns_since(start) / (peers * kFirstBulk * kBulk));
+  CGX_ASSIGN_OR_RETURN(const double first, stream_ns(others_, kFirstBulk, kBulk));
+  m->all_byte = picoseconds(first);
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
   const double message_ns = agree_on(all).all_byte * kBulk * peers;
   const size_t messages =
       std::clamp(static_cast<size_t>(kBulkNs / std::max(1.0, message_ns)), kFirstBulk, kMaxBulk);
   const double cpu = process_cpu_ns();
-  start = ProbeClock::now();
-  CGX_RETURN_IF_ERROR(stream(messages, kBulk, others_, others_));
-  const double wall = ns_since(start);
+  CGX_ASSIGN_OR_RETURN(const double byte, stream_ns(others_, messages, kBulk));
   const double bytes = peers * static_cast<double>(messages * kBulk);
-  m->all_byte = picoseconds(wall / bytes);
-  m->cpu_byte = picoseconds(std::min(process_cpu_ns() - cpu, wall) / bytes);
+  m->all_byte = picoseconds(byte);
+  m->cpu_byte = picoseconds(std::min((process_cpu_ns() - cpu) / bytes, byte));
   return {};
 }
 
@@ -127,10 +136,8 @@ Status Prober::pair_links(Measurement* m) {
   const double pairs = static_cast<double>(others_.size());
   const size_t messages = std::clamp(static_cast<size_t>(kBulkNs / pairs / message_ns), kFirstBulk, kMaxBulk);
   return each_pair([&](int peer) -> Status {
-    const ProbeClock::time_point start = ProbeClock::now();
-    CGX_RETURN_IF_ERROR(stream(messages, kBulk, {peer}, {peer}));
-    m->pair_byte =
-        std::max(m->pair_byte, picoseconds(ns_since(start) / static_cast<double>(messages * kBulk)));
+    CGX_ASSIGN_OR_RETURN(const double ns, stream_ns({peer}, messages, kBulk));
+    m->pair_byte = std::max(m->pair_byte, picoseconds(ns));
     return {};
   });
 }
@@ -151,11 +158,12 @@ Status Prober::short_messages(Measurement* m) {
   return {};
 }
 
-// Nanoseconds a byte, sending to each of the peers while each sends here.
+// Nanoseconds a byte, sending to each of the peers while each sends here, but for the first one's way.
 Result<double> Prober::stream_ns(const std::vector<int>& peers, size_t messages, size_t bytes) {
   const ProbeClock::time_point start = ProbeClock::now();
   CGX_RETURN_IF_ERROR(stream(messages, bytes, peers, peers));
-  return ns_since(start) / static_cast<double>(peers.size() * messages * bytes);
+  const double wall = ns_since(start);
+  return std::max(wall - latency_ns_, wall / 4) / static_cast<double>(peers.size() * messages * bytes);
 }
 
 // Where there are several ranks on one of several hosts: inside each host, and between one rank of each.

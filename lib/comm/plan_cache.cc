@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "plan/algorithms/algorithms.h"
 
 namespace cgx {
 namespace {
@@ -13,12 +14,13 @@ namespace {
 // overlaps with nothing is then a sixteenth.
 constexpr uint64_t kSlicesOfAShare = 16;
 
-uint64_t fingerprint_of(uint64_t asked, const Selection& selection, const std::vector<int>& hosts) {
+uint64_t fingerprint_of(uint64_t asked, const Selection& selection, uint32_t depth,
+                        const std::vector<int>& hosts) {
   uint64_t hash = mix(asked, selection.layout.fingerprint());
   for (const char* c = selection.algorithm->name; *c != '\0'; ++c)
     hash = mix(hash, static_cast<uint64_t>(*c));
   for (const int host : hosts) hash = mix(hash, static_cast<uint64_t>(host));
-  return mix(hash, selection.slice_bytes);
+  return mix(mix(hash, selection.slice_bytes), depth);
 }
 
 }  // namespace
@@ -61,6 +63,20 @@ uint64_t PlanCache::longest_slice(const Layout& layout) const {
   return bytes / static_cast<uint64_t>(config_.size) / kSlicesOfAShare;
 }
 
+// Where packets take milliseconds, a link is filled by what is under way; and every connection by a message
+// of its own.
+uint32_t PlanCache::depth(const Selection& selection) const {
+  const uint64_t raw_bytes = selection.layout.count() * dtype_bytes(selection.layout.dtype());
+  const uint64_t wire_bytes = selection.layout.wire_bytes(0, selection.layout.count());
+  const double ratio =
+      static_cast<double>(wire_bytes) / static_cast<double>(std::max<uint64_t>(1, raw_bytes));
+  const int peers = selection.algorithm->peers(config_.size, default_profile_.hosts);
+  const uint64_t slice = peers > 1 ? slice_among(config_.size, selection.slice_bytes) : selection.slice_bytes;
+  const double message = static_cast<double>(std::min(slice, raw_bytes)) * ratio;
+  const uint32_t depth = std::max(config_.streams, depth_for(config_.latency_ns, message, peers));
+  return config_.shared_inside ? std::min(depth, selection.algorithm->deepest_inside) : depth;
+}
+
 const CachedPlan* PlanCache::find(const Layout& layout) {
   ++uses_;
   const uint64_t key = layout.fingerprint();
@@ -80,11 +96,12 @@ const CachedPlan* PlanCache::find(const Layout& layout) {
   entry->last_use = uses_;
   CachedPlan& cached = entry->cached;
   cached.asked = layout;
-  cached.fingerprint = fingerprint_of(key, selection, config_.hosts);
+  const uint32_t deep = depth(selection);
+  cached.fingerprint = fingerprint_of(key, selection, deep, config_.hosts);
   cached.description = fmt::format("{}, {}", selection.layout.describe(), selection.algorithm->name);
   cached.accounting = account(selection.layout);
   cached.plan = selection.algorithm->plan({config_.rank, config_.size, selection.layout,
-                                           selection.slice_bytes, config_.hosts, config_.inner_codec});
+                                           selection.slice_bytes, config_.hosts, config_.inner_codec, deep});
   cached.tally = make_tally(cached.plan, selection.layout);
   cached.shared_writes = std::make_unique<TwoWays>(shared_writes_of(selection.layout));
   cached.layout = std::move(selection.layout);

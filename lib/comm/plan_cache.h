@@ -46,7 +46,10 @@ class PlanCache {
     bool same_host = false;
     std::vector<int> hosts = {};  // of each rank; empty: one
     CodecSpec inner_codec = {};
-    bool crowded = false;  // more ranks than cores somewhere
+    bool crowded = false;        // more ranks than cores somewhere
+    double latency_ns = 0;       // between hosts, as all ranks have agreed
+    uint32_t streams = 1;        // Transport::streams()
+    bool shared_inside = false;  // messages inside hosts lie in shared memory
   };
   explicit PlanCache(Config config)
       : config_(std::move(config)),
@@ -70,6 +73,7 @@ class PlanCache {
   };
 
   uint64_t longest_slice(const Layout& layout) const;
+  uint32_t depth(const Selection& selection) const;
   Selection choose(const Layout& layout) const;
 
   const Config config_;

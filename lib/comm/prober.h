@@ -68,6 +68,7 @@ class Prober {
 
   Status send(size_t bytes, std::span<const int> peers);
   Status receive(int peer, size_t bytes);
+  size_t lead(size_t bytes, const std::vector<int>& peers) const;
   Status stream(size_t messages, size_t bytes, const std::vector<int>& to, const std::vector<int>& from);
 
   Status each_pair(const std::function<Status(int peer)>& work);
@@ -110,6 +111,7 @@ class Prober {
   std::vector<float> elements_, results_;
   Workspace workspace_;
   uint64_t walk_length_ = 0, walked_ = 0;
+  double latency_ns_ = 0;  // as far as it is measured
 };
 
 }  // namespace cgx

@@ -34,7 +34,7 @@ struct Rank {
   const Plan* plan = nullptr;
   size_t next = 0;  // step
   std::vector<Held> messages;
-  uint32_t held = 0;                                     // own messages that somebody has not released
+  uint64_t held = 0;  // own messages that somebody has not released; their bytes where those are bounded
   std::array<std::deque<uint32_t>, kMaxRanks> arriving;  // messages of that peer's plan, not received
   std::array<std::deque<uint32_t>, kMaxRanks> posted;    // messages of this plan
   Ranges written, contributed, contribution_rounded, sum_rounded;
@@ -49,7 +49,9 @@ class Checker {
   Checker(const Layout& layout, std::span<const Plan> plans, const CheckOptions& options)
       : layout_(layout),
         size_(static_cast<int>(plans.size())),
-        capacity_(options.window * std::max<uint32_t>(1, static_cast<uint32_t>(plans.size()) - 1)),
+        hosts_(options.hosts),
+        capacity_(hosts_.empty() ? options.window * std::max<uint64_t>(1, plans.size() - 1)
+                                 : options.inside_bytes),
         values_(size_) {
     for (const Plan& plan : plans) {
       Rank rank;
@@ -164,7 +166,8 @@ class Checker {
   }
 
   bool waits(const Rank& rank, const Step& step) const {
-    if (fills(step.op)) return rank.held >= capacity_;
+    if (fills(step.op))
+      return weight(rank, step.message) > 0 && rank.held + weight(rank, step.message) > capacity_;
     return step.op == Op::kReceive && rank.arriving[static_cast<size_t>(step.peers[0])].empty();
   }
 
@@ -191,6 +194,18 @@ class Checker {
     return wrong("there is no such operation");
   }
 
+  // What a message takes of its sender's memory.
+  uint64_t weight(const Rank& sender, uint32_t message) const {
+    if (hosts_.empty()) return 1;
+    const uint32_t send = sender.plan->first_send[message];
+    if (send == kNoStep) return 0;
+    const auto host = [&](int rank) { return hosts_[static_cast<size_t>(rank)]; };
+    const int own = static_cast<int>(&sender - ranks_.data());
+    const std::vector<int>& peers = sender.plan->steps[send].peers;
+    const bool inside = std::any_of(peers.begin(), peers.end(), [&](int p) { return host(p) == host(own); });
+    return inside ? sender.plan->messages[message].bytes : 0;
+  }
+
   static Status readable(const Rank& rank, uint32_t message) {
     switch (rank.messages[message].state) {
       case Held::State::kReadable:
@@ -202,7 +217,7 @@ class Checker {
     }
   }
 
-  static Status fill(int r, Rank& rank, uint32_t message, uint32_t value) {
+  Status fill(int r, Rank& rank, uint32_t message, uint32_t value) const {
     Held& held = rank.messages[message];
     if (held.state != Held::State::kUnused) return wrong("message {} is used twice", message);
     held.state = Held::State::kReadable;
@@ -210,7 +225,7 @@ class Checker {
     held.origin = message;
     held.value = value;
     held.keepers = 1;
-    ++rank.held;
+    rank.held += weight(rank, message);
     return {};
   }
 
@@ -285,7 +300,7 @@ class Checker {
     return write(rank, step, rank.messages[step.message].value);
   }
 
-  static Status forward(int r, Rank& rank, const Step& step) {
+  Status forward(int r, Rank& rank, const Step& step) const {
     CGX_RETURN_IF_ERROR(readable(rank, step.inputs[0]));
     return fill(r, rank, step.message, rank.messages[step.inputs[0]].value);
   }
@@ -340,7 +355,7 @@ class Checker {
     Rank& sender = ranks_[static_cast<size_t>(held.sender)];
     if (&sender == &rank && !held.sent) return wrong("message {} was never sent", step.message);
     held.state = Held::State::kReleased;
-    if (--sender.messages[held.origin].keepers == 0) --sender.held;
+    if (--sender.messages[held.origin].keepers == 0) sender.held -= weight(sender, held.origin);
     return {};
   }
 
@@ -398,7 +413,8 @@ class Checker {
 
   const Layout& layout_;
   int size_;
-  uint32_t capacity_;
+  const std::vector<int> hosts_;
+  uint64_t capacity_;
   Values values_;
   std::vector<Rank> ranks_;
 };

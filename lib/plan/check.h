@@ -13,6 +13,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "base/status.h"
 #include "plan/plan.h"
@@ -23,6 +24,10 @@ struct CheckOptions {
   // How many unreleased messages of its own a rank's memory holds, for each peer it has. A message is
   // held until its sender and all its receivers have released it.
   uint32_t window = 4;
+  // Of each rank. Where given, only messages for ranks of the own host are held in bounded memory, of so many
+  // bytes.
+  std::vector<int> hosts = {};
+  uint64_t inside_bytes = 0;
 };
 
 // plans[r] is the plan of rank r.

@@ -38,12 +38,15 @@ ElementCost cost_of(const CodecSpec& spec, const Profile& profile, Scale scale) 
 
 double wire_of(const Load& load) { return load.links * static_cast<double>(load.wire_bytes); }
 
+// What a byte of the tensor becomes.
+double ratio_of(const Load& load) {
+  return static_cast<double>(load.wire_bytes) / static_cast<double>(std::max<uint64_t>(1, load.raw_bytes));
+}
+
 // Of a byte in messages of `raw_bytes` before they are encoded, while all send to all. Long ones may overflow
 // a queue that short ones do not (docs/DESIGN.md, Incast).
 double all_byte_of(double raw_bytes, const Load& load, const Profile& p) {
-  const double ratio =
-      static_cast<double>(load.wire_bytes) / static_cast<double>(std::max<uint64_t>(1, load.raw_bytes));
-  const bool is_short = p.short_byte != 0 && raw_bytes * ratio <= static_cast<double>(kShortMessage);
+  const bool is_short = p.short_byte != 0 && raw_bytes * ratio_of(load) <= static_cast<double>(kShortMessage);
   return is_short ? std::min(p.short_byte, p.all_byte) : p.all_byte;
 }
 
@@ -58,12 +61,26 @@ double pipelined(double turns, double cpu, double link) {
   return (cpu + link + (turns - 1) * std::max(cpu, link)) / turns;
 }
 
+// The least that the turns after the first take, whatever their bytes.
+double on_the_way(double turns, double slice_bytes, int peers, const Load& load, const Profile& p) {
+  return (turns - 1) * p.latency / depth_for(p.latency, slice_bytes * ratio_of(load), peers);
+}
+
 // Between hosts, eight ranks that send to all at once overflow a switch with short queues (docs/DESIGN.md,
 // Incast), and with long ones gain nothing over ring: enough for ring to be chosen where bytes decide.
 constexpr int kSwampingSize = 8;
 constexpr double kSwamped = 1.3;
 
 }  // namespace
+
+uint32_t depth_for(double latency_ns, double message_bytes, int peers) {
+  constexpr double kByteNs = 0.8;
+  constexpr double kOfAPair = 4 << 20, kOfAll = 16 << 20;  // bytes under way in either direction
+  constexpr double kDeepest = 32;
+  const double ranks = std::max(1, peers);
+  const double bytes = std::min({latency_ns / kByteNs / ranks, kOfAPair, kOfAll / ranks});
+  return static_cast<uint32_t>(std::clamp(bytes / (2 * std::max(1.0, message_bytes)), 1.0, kDeepest));
+}
 
 Scale scale_of(uint64_t raw_bytes) {
   if (raw_bytes <= kSmallBytes) return Scale::kSmall;
@@ -133,7 +150,9 @@ double scatter_gather_ns(const Load& load, const Profile& p) {
   const double bytes = 2 * (n - 1) / n * wire_of(load);
   const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
                      turns * 2 * (n - 1) * p.message;
-  return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, bytes * byte);
+  const double link = std::max(
+      bytes * byte, on_the_way(turns, std::min(chunk, static_cast<double>(slice)), p.size - 1, load, p));
+  return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, link);
 }
 
 double allgather_ns(const Load& load, const Profile& p) {
@@ -146,18 +165,25 @@ double allgather_ns(const Load& load, const Profile& p) {
   const double times = scale_of(load.raw_bytes) == Scale::kSmall ? 1 : p.one_shot;
   const double cpu =
       (load.encode_ns + load.decode_ns * n) * times + bytes * p.cpu_byte + turns * (n - 1) * p.message;
-  return p.call + p.latency + pipelined(turns, cpu * p.crowding, bytes * byte);
+  const double slice = std::min(raw_bytes, static_cast<double>(load.slice_bytes));
+  const double link = std::max(bytes * byte, on_the_way(turns, slice, p.size - 1, load, p));
+  return p.call + p.latency + pipelined(turns, cpu * p.crowding, link);
 }
 
-// Two slices walk together: while one is summed the other is on its way.
+// Twice as many slices as the pipeline is deep walk together: while some are summed the others are on their
+// way.
 double ring_ns(const Load& load, const Profile& p) {
   const double n = ranks_of(p);
   if (p.size <= 2) return scatter_gather_ns(load, p);  // the same exchange
   const double hops = 2 * (n - 1);
-  const double turns = std::ceil(turns_of(static_cast<double>(load.raw_bytes) / n, load.slice_bytes) / 2);
+  const double share = static_cast<double>(load.raw_bytes) / n;
+  const double slice = std::min(share, static_cast<double>(load.slice_bytes));
+  const double slices = turns_of(share, load.slice_bytes);
+  const double together = std::clamp(slices, 2.0, 2.0 * depth_for(p.latency, slice * ratio_of(load), 1));
+  const double turns = std::ceil(slices / together);
   const double bytes = hops / n * wire_of(load);
   const double cpu = load.encode_ns * (2 * n - 2) / n + load.decode_ns * (2 * n - 1) / n +
-                     bytes * p.cpu_byte + turns * hops * 2 * p.message;
+                     bytes * p.cpu_byte + turns * hops * together * p.message;
   const double steps = turns * hops;
   const double c = cpu * p.crowding / steps;
   const double l = bytes * p.pair_byte / steps;
@@ -177,7 +203,10 @@ double hierarchical_ns(const Load& load, const Profile& p) {
                         (between + inside) * p.cpu_byte + turns * (2 * (h - 1) + 2 * (g - 1) * h) * p.message;
   const double member = load.inner_encode_ns + load.decode_ns + (inner + wire) * p.cpu_byte;
   const double cpu = std::max(leader, (leader + (g - 1) * member) / g * p.crowding);
-  const double link = std::max(between * p.leader_byte, inside * p.inside_byte);
+  const double slice = std::min(static_cast<double>(load.raw_bytes) / h,
+                                static_cast<double>(slice_among(p.size, load.slice_bytes)));
+  const double link = std::max(
+      {between * p.leader_byte, inside * p.inside_byte, on_the_way(turns, slice, p.hosts - 1, load, p)});
   return p.call + 2 * p.latency + 2 * p.inside_latency + pipelined(turns, cpu, link);
 }
 

@@ -14,8 +14,10 @@
 //                   leader S (e + d (2h - 1) / h + (g - 1) d'), link between hosts 2 (h - 1) / h W, inside
 //                   (g - 1) (W' + W); d' and W' are those of the inner codec
 //   tree            root S (e + d (c + 1)), link c W for its c children, 2 latencies a level
-// d and e are not what a codec takes alone: they are fitted to collectives that were run, and so hold what
-// the memory and its sharing cost (see comm/measure.h). So is what a byte takes where tensors are in memory.
+// A turn takes no less than its share of the latency: as deep as the pipeline is, so many slices are under
+// way. d and e are not what a codec takes alone: they are fitted to collectives that were run, and so hold
+// what the memory and its sharing cost (see comm/measure.h). So is what a byte takes where tensors are in
+// memory.
 #pragma once
 
 #include <array>
@@ -51,6 +53,10 @@ struct CodecCost {
 
   bool operator==(const CodecCost&) const = default;
 };
+
+// PlanKey::depth: slices that fill a link of 10 Gb/s while one is on its way to each of `peers`, as far as a
+// rank has memory for them. `message_bytes`: of a slice as it is sent. 1 within a machine room.
+uint32_t depth_for(double latency_ns, double message_bytes, int peers);
 
 // Bytes of a message, as slices at 4 bits have among eight ranks: a queue may hold one from each that
 // overflows by longer ones.

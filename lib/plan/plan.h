@@ -75,6 +75,8 @@ struct PlanKey {
   uint64_t slice_bytes = 256 << 10;  // of raw elements; slices stay in L2
   std::vector<int> hosts = {};       // of each rank, any numbers; empty: all are on one
   CodecSpec inner_codec = {};        // for messages inside a host, of algorithms that tell them apart
+  uint32_t depth = 1;  // slices that a rank goes on with while one is on its way: the longer that
+                       // takes, the more. The same on all ranks
 
   bool operator==(const PlanKey&) const = default;
 };
@@ -89,9 +91,13 @@ struct Algorithm {
   // How many encodings by the tensor's own codec lie between an element of some rank's input and the output,
   // at most, where `size` ranks stand on `hosts` hosts.
   int (*roundings)(int size, int hosts);
+  // How many ranks one exchanges slices with in a turn.
+  int (*peers)(int size, int hosts);
   Plan (*plan)(const PlanKey& key);
   // What it takes, in nanoseconds, by cost.h; null: it is run only where it is named.
   double (*cost_ns)(const Load& load, const Profile& profile) = nullptr;
+  // The largest PlanKey::depth for which messages inside hosts fit the memory that they share.
+  uint32_t deepest_inside = 1;
 };
 
 }  // namespace cgx

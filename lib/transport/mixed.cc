@@ -37,6 +37,11 @@ class MixedTransport final : public Transport {
   Status flush(const Wait& wait) override;
   void abort(const Status& reason) override { (near_ ? near_ : far_)->abort(reason); }
   TransportStats stats() const override;
+  Links links() const override {
+    Links links = far_ ? far_->links() : Links();
+    links.shared_inside = true;
+    return links;
+  }
   bool gone(int peer) const override { return peer != rank_ && half_of(peer).gone(peer); }
 
  private:

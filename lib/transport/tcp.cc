@@ -9,8 +9,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <string>
 #include <system_error>
 
+#include "transport/rendezvous.h"
 #include "transport/tcp_transport.h"
 
 namespace cgx {
@@ -57,21 +60,23 @@ TcpTransport::TcpTransport(const TransportConfig& config, TcpMesh mesh)
 // What lies in a send buffer is gone from the caches when it leaves: where a round trip is short, less of
 // it fills the link as well, and a receiver's queue is not flooded by all at once. Where it is long, the
 // kernel's own tuning knows better.
-void TcpTransport::bound_send_buffers() {
+void TcpTransport::learn_round_trips() {
   const size_t connections = std::max<size_t>(1, slots_.size());
   const int bytes = static_cast<int>(std::max(kLeastSendBuffer, kSendBuffers / connections));
   for (const Slot& slot : slots_) {
     const int fd = slot.peer->streams[slot.stream].fd();
     tcp_info info = {};
     socklen_t length = sizeof info;
-    if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || info.tcpi_min_rtt > kShortTripUs)
-      continue;
+    if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) continue;
+    if (info.tcpi_min_rtt == UINT32_MAX) continue;  // never measured
+    round_trip_us_ = std::max<int64_t>(round_trip_us_, info.tcpi_min_rtt);
+    if (info.tcpi_min_rtt > kShortTripUs) continue;
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   }
 }
 
 Status TcpTransport::init() {
-  bound_send_buffers();
+  learn_round_trips();
   epoll_event event = {};
   event.events = EPOLLIN;
   bool sound = wake_ && signals_ && ::epoll_ctl(signals_.get(), EPOLL_CTL_ADD, wake_.get(), &event) == 0;
@@ -81,6 +86,25 @@ Status TcpTransport::init() {
   if (sound) return {};
   return fail(error(Code::kResource, "tcp: rank {} is out of descriptors: {}", rank_,
                     std::system_category().message(errno)));
+}
+
+// Through the store: the first bytes between ranks are those of a collective.
+Status TcpTransport::agree_on_round_trips(const TransportConfig& config) {
+  if (size_ == 1) return {};
+  const Meeting meeting = {rank_, size_, config.job, "tcp.trip", config.timeout_ms};
+  CGX_ASSIGN_OR_RETURN(const std::vector<std::string> cards,
+                       meet(config.store, meeting, std::to_string(round_trip_us_)));
+  for (int peer = 0; peer < size_; ++peer) {
+    const std::string& card = cards[static_cast<size_t>(peer)];
+    uint32_t theirs = 0;
+    const auto [end, problem] = std::from_chars(card.data(), card.data() + card.size(), theirs);
+    if (problem != std::errc() || end != card.data() + card.size()) {
+      return error(Code::kMismatch, "tcp: rank {} left \"{}\" where a round trip in microseconds belongs",
+                   peer, card.substr(0, 40));
+    }
+    round_trip_us_ = std::max<int64_t>(round_trip_us_, theirs);
+  }
+  return {};
 }
 
 TcpTransport::~TcpTransport() {
@@ -199,6 +223,7 @@ Result<std::unique_ptr<TcpTransport>> open_sockets(const TransportConfig& config
   }
   auto transport = std::make_unique<TcpTransport>(config, std::move(mesh));
   CGX_RETURN_IF_ERROR(transport->init());
+  CGX_RETURN_IF_ERROR(transport->agree_on_round_trips(config));
   return transport;
 }
 

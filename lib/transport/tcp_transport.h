@@ -27,6 +27,9 @@ class TcpTransport final : public Half {
 
   Status init();
 
+  // Collective, before anything else.
+  Status agree_on_round_trips(const TransportConfig& config);
+
   const char* name() const override { return "tcp"; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -40,6 +43,9 @@ class TcpTransport final : public Half {
   Status flush(const Wait& wait) override;
   void abort(const Status& reason) override;
   TransportStats stats() const override { return stats_; }
+  Links links() const override {
+    return {round_trip_us_, peers_.empty() ? 1 : static_cast<uint32_t>(peers_[0]->streams.size()), false};
+  }
   bool gone(int peer) const override {
     return is_peer(peer) && by_rank_[static_cast<size_t>(peer)]->control.ended();
   }
@@ -99,7 +105,7 @@ class TcpTransport final : public Half {
   Status look_at_lost(const Doing& doing);
   Status ended(Peer& peer, size_t stream, const Doing& doing, int fault);
   Status lost(const Peer& peer, const Doing& doing, int fault);
-  void bound_send_buffers();
+  void learn_round_trips();
   void sample_later(Clock::time_point now);
   bool acknowledged_more(Clock::time_point now);
   uint64_t acknowledged() const;
@@ -122,6 +128,7 @@ class TcpTransport final : public Half {
   Clock::time_point next_sample_{};
   std::vector<pollfd> elsewhere_;  // of advance()
   TransportStats stats_;
+  int64_t round_trip_us_ = 0;  // the longest, once all have agreed
 
   mutable std::mutex mutex_;  // guards failure_, and that it is told once
   Status failure_;

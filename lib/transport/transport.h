@@ -74,6 +74,13 @@ class Transport {
   // that blocks in another thread returns kAborted soon.
   virtual void abort(const Status& reason) = 0;
   virtual TransportStats stats() const = 0;
+  // What lies between ranks; the same on all of them.
+  struct Links {
+    int64_t round_trip_us = 0;   // the longest of all pairs of hosts; 0: not known
+    uint32_t streams = 1;        // messages of a pair that are on their way side by side
+    bool shared_inside = false;  // those between ranks of a host lie in shared memory, which is bounded
+  };
+  virtual Links links() const { return {}; }
 
   // True where `peer` is known to have ended or left, without waiting. False says nothing. Works on a failed
   // transport too, where it tells the dead from those that were only told of a failure.

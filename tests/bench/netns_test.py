@@ -61,6 +61,31 @@ class Netns(unittest.TestCase):
         self.assertLess(float(done.stdout), 0.2 * 1.04)
         self.assertGreater(float(done.stdout), 0.2 * 0.3)
 
+    def test_a_connection_has_its_own_limit(self):
+        done = netns("train", "--ranks", "2", "--rate", "1gbit", "--flow", "200mbit", "--", sys.executable, "-c", PUMP)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertLess(float(done.stdout), 0.2 * 1.04)
+
+    # A connection is made in a round trip, and rank 1 hears of it in half of one more.
+    def test_packets_take_the_time_they_are_given(self):
+        script = ("import os, socket, time; address = (os.environ['MASTER_ADDR'], 5555)\n"
+                  "if os.environ['RANK'] == '0':\n"
+                  "    peer = socket.create_server(address).accept()[0]; peer.sendall(b'!'); peer.recv(1)\n"
+                  "    raise SystemExit\n"
+                  "while True:\n"
+                  "    start = time.monotonic()\n"
+                  "    try:\n"
+                  "        peer = socket.create_connection(address)\n"
+                  "        break\n"
+                  "    except OSError:\n"
+                  "        pass\n"
+                  "peer.recv(1); print(time.monotonic() - start, file=open(os.environ['OUT'], 'w'))")
+        with tempfile.NamedTemporaryFile() as out:
+            done = netns("train", "--ranks", "2", "--rate", "1gbit", "--delay", "30", "--", sys.executable, "-c", script,
+                         env={**os.environ, "OUT": out.name})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertGreater(float(open(out.name).read()), 0.06)
+
     def test_a_command_finds_the_prefix_and_enters_a_namespace(self):
         script = 'eval "$(echo "$CGX_NETNS_PREFIX" | sed s/{rank}/1/)" ip -4 -o addr show $CGX_NETNS_INTERFACE'
         done = netns("run", "--ranks", "2", "--rate", "1gbit", "--", "sh", "-c", script)

@@ -2,6 +2,7 @@
 #include "comm/accounting.h"
 #include "comm/agreement.h"
 #include "comm/world.h"
+#include "plan/algorithm_list.h"
 
 namespace cgx {
 namespace {
@@ -43,6 +44,50 @@ TEST(PlanCache, OverLinksSlicesGrowWithWhatThereIsToOverlap) {
   EXPECT_EQ(slices(32), slices(16)) << "512 KiB";
   EXPECT_EQ(slices(64), slices(16)) << "1 MiB";
   EXPECT_EQ(slices(128), 2 * slices(64)) << "and no longer ones";
+}
+
+// Messages that rank 0 sends before it waits for one, in the plan that a communicator would run.
+size_t sent_at_first(const PlanCache::Config& config, const char* codec = "maxmin:bits=4") {
+  PlanCache cache(config);
+  size_t sent = 0;
+  for (const Step& step : cache.find(whole(1 << 24, codec))->plan.steps) {
+    if (step.op == Step::Op::kReceive) break;
+    sent += step.op == Step::Op::kSend;
+  }
+  return sent;
+}
+
+TEST(PlanCache, WhereMessagesTakeLongMoreAreUnderWay) {
+  PlanCache::Config config;
+  config.size = 2;
+  EXPECT_EQ(sent_at_first(config), 2u);
+  config.latency_ns = 20e6;
+  EXPECT_EQ(sent_at_first(config), 16u) << "4 MiB of 135168 bytes and as much of sums, and one";
+  config.latency_ns = 0;
+  config.streams = 4;
+  EXPECT_EQ(sent_at_first(config), 5u) << "one a connection";
+}
+
+TEST(PlanCache, MessagesInsideHostsKeepToTheMemoryThatIsShared) {
+  PlanCache::Config config;
+  config.size = 4;
+  config.hosts = {0, 0, 1, 1};
+  config.latency_ns = 20e6;
+  config.shared_inside = true;
+  config.algorithm = find_algorithm("scatter_gather");
+  const size_t shallow = sent_at_first(config);
+  config.shared_inside = false;
+  EXPECT_GT(sent_at_first(config), 2 * shallow);
+}
+
+TEST(PlanCache, RanksThatDisagreeAboutDepthNotice) {
+  const auto fingerprint = [](double latency_ns) {
+    PlanCache::Config config;
+    config.size = 2;
+    config.latency_ns = latency_ns;
+    return PlanCache(config).find(whole(1 << 24, "none"))->fingerprint;
+  };
+  EXPECT_NE(fingerprint(0), fingerprint(20e6));
 }
 
 TEST(Processors, ThoseOfAHostShareItsCores) {

@@ -50,6 +50,45 @@ TEST_P(AlgorithmTest, PlansOfAllSizesAndOddCountsAreRight) {
   }
 }
 
+TEST_P(AlgorithmTest, PlansOfAnyDepthAreRight) {
+  for (int size : {2, 3, 5, 8, 16}) {
+    for (const std::vector<int>& hosts : test::groupings(size)) {
+      for (uint32_t depth : {2u, 4u, 7u, 32u}) {
+        for (const Layout& layout : layouts_of(4097)) {
+          const PlanKey key{0, size, layout, 512, hosts, {}, depth};
+          const Status status = check_algorithm(*GetParam(), key, {.window = 4 * depth});
+          ASSERT_TRUE(status.ok()) << size << " ranks on hosts " << testing::PrintToString(hosts)
+                                   << ", depth " << depth << ", " << layout.describe() << ": "
+                                   << status.message();
+        }
+      }
+    }
+  }
+}
+
+// A host's shared memory has for each rank 32 raw slices of the usual 256 KiB, less the more ranks there are
+// just as slices are; or 8 of 1 MiB, which are that long where the tensor's codec makes a quarter of them,
+// while messages inside hosts may be raw.
+TEST_P(AlgorithmTest, TheDeepestPipelineFitsTheMemoryInsideHosts) {
+  constexpr uint64_t kSlice = 16384;
+  const struct {
+    const char* spec;
+    uint64_t slices;
+  } kCases[] = {{"none", 32}, {"maxmin:bits=4,bucket=64", 8}};
+  for (int size = 3; size <= 16; ++size) {
+    const uint64_t fewer = std::max<uint64_t>(4, static_cast<uint64_t>(size));
+    for (const std::vector<int>& hosts : test::groupings(size)) {
+      for (const auto& [spec, slices] : kCases) {
+        const PlanKey key{0, size, uniform(200000, spec), kSlice, hosts, {}, GetParam()->deepest_inside};
+        const CheckOptions options{.hosts = hosts, .inside_bytes = slices * kSlice * 4 / fewer};
+        const Status status = check_algorithm(*GetParam(), key, options);
+        ASSERT_TRUE(status.ok()) << size << " ranks on hosts " << testing::PrintToString(hosts) << ", "
+                                 << spec << ": " << status.message();
+      }
+    }
+  }
+}
+
 // Most algorithms do not look at hosts; those that do must be right wherever ranks stand.
 TEST_P(AlgorithmTest, PlansOfAllHostsAndInnerCodecsAreRight) {
   for (int size = 1; size <= 16; ++size) {

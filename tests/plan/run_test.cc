@@ -40,13 +40,13 @@ class RunTest : public testing::TestWithParam<const Algorithm*> {
  protected:
   static std::string name() { return GetParam()->name; }
 
-  static void expect_oracle(const Layout& layout, int size, float scale, bool in_place,
-                            uint64_t slice_bytes) {
-    const std::string what = fmt::format("{} ranks, slice {}, in place {}, scale {}, {}", size, slice_bytes,
-                                         in_place, scale, layout.describe());
+  static void expect_oracle(const Layout& layout, int size, float scale, bool in_place, uint64_t slice_bytes,
+                            uint32_t depth = 1) {
+    const std::string what = fmt::format("{} ranks, slice {}, depth {}, in place {}, scale {}, {}", size,
+                                         slice_bytes, depth, in_place, scale, layout.describe());
+    const PlanKey key{0, size, layout, slice_bytes, {}, {}, depth};
     const Outcome outcome =
-        test::run_plans(layout, test::plans_of(*GetParam(), {0, size, layout, slice_bytes}),
-                        {.scale = scale, .in_place = in_place});
+        test::run_plans(layout, test::plans_of(*GetParam(), key), {.scale = scale, .in_place = in_place});
     test::expect_replicas(outcome, what);
     test::Oracle oracle(layout, gradients(size, layout.count()), scale);
     ASSERT_EQ(outcome.y[0], test::bytes_of(oracle.run(name()))) << what;
@@ -59,6 +59,15 @@ INSTANTIATE_TEST_SUITE_P(List, RunTest, testing::ValuesIn([] {
                            return all;
                          }()),
                          [](const auto& test) { return std::string(test.param->name); });
+
+TEST_P(RunTest, DepthChangesNoBits) {
+  for (uint32_t depth : {2u, 5u}) {  // as deep as threads have memory for
+    for (int size : {2, 3, 5}) {
+      expect_oracle(test::mixed(30011, test::kMixedSpecs), size, 0.5f, depth == 5, 2048, depth);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
 
 TEST_P(RunTest, EveryCodecGivesTheBitsOfTheOracle) {
   for (const std::string& spec : specs()) {

@@ -341,6 +341,31 @@ TEST(Select, SaysWhy) {
   EXPECT_EQ(explain(select(wish, uniform(1 << 22, "none"), p), wish, p).find("ring, as asked: "), 0u);
 }
 
+// 10 Gb/s for 10 ms are 12.5 MB, of which a pair has 4 MiB under way: contributions and sums of 64 KiB each.
+// To 15 peers 16 MiB together.
+TEST(Cost, APipelineIsAsDeepAsTheLatencyAsks) {
+  EXPECT_EQ(depth_for(0, 65536, 1), 1u);
+  EXPECT_EQ(depth_for(30e3, 65536, 1), 1u) << "a machine room";
+  EXPECT_EQ(depth_for(1e6, 65536, 1), 9u) << "1.25 MB";
+  EXPECT_EQ(depth_for(10e6, 65536, 1), 32u);
+  EXPECT_EQ(depth_for(10e6, 262144, 1), 8u);
+  EXPECT_EQ(depth_for(100e6, 65536, 15), 8u);
+  EXPECT_EQ(depth_for(100e6, 1, 15), 32u);
+  EXPECT_EQ(depth_for(100e6, 0, 1), 32u);
+}
+
+TEST(Cost, WhereMessagesTakeLongTheyDecideAndNotTheirBytes) {
+  const Layout layout = uniform(1 << 20, "none");
+  const auto ns = [&](double latency_ns, double byte_ns) {
+    Profile p = machine(2, byte_ns);
+    p.latency = latency_ns;
+    return scatter_gather_ns(load_of(layout, p, 256 << 10), p);
+  };
+  EXPECT_GT(ns(100e6, 0.001), 2 * 100e6 + 6 * 100e6 / 8) << "eight turns, eight slices under way";
+  EXPECT_NEAR(ns(100e6, 0.001) / ns(100e6, 0.01), 1, 0.01);
+  EXPECT_NEAR(ns(1e3, 1) / ns(2e3, 1), 1, 0.01);
+}
+
 TEST(Cost, OfHierarchicalIsThatOfScatterGatherWhereHostsHoldOneRank) {
   for (const char* codec : {"none", "maxmin:bits=4"}) {
     const Profile p = default_profile(4, false, {0, 1, 2, 3});

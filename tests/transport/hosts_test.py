@@ -45,6 +45,13 @@ class Hosts(unittest.TestCase):
         self.assertEqual(auto[0], "3 ranks over tcp")
         self.assert_same_bits(auto, run("3x1", "mixed", "--ipv6"))
 
+    def test_far_hosts_have_more_under_way_and_the_same_bits(self):
+        for algorithm in ("scatter_gather", "hierarchical", "allgather"):
+            near = run("2x2", "auto", algorithm=algorithm)
+            self.assert_same_bits(near, run("2x2", "auto", "--delay", "4", algorithm=algorithm))
+        far = run("3x1", "auto", "--delay", "4", algorithm="ring")
+        self.assert_same_bits(far, run("3x1", "auto", algorithm="ring"))
+
     def test_addresses_of_the_link_alone_do_as_well(self):
         self.assertEqual(run("2x1", "auto", "--ipv6=link")[0], "2 ranks over tcp")
 

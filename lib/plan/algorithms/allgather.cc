@@ -2,7 +2,7 @@
 // encoding among them, in rank order. One rounding, and the only choice that keeps a sparse block
 // sparse: (size - 1) blocks cross each link, which pays where a block is far smaller than the tensor.
 //
-// Pipelined where blocks may be cut: slice k is encoded and sent before slice k - 1 is summed.
+// Pipelined where blocks may be cut: slice k is encoded and sent before slice k - d is summed, d the depth.
 #include "plan/algorithms/algorithms.h"
 #include "plan/builder.h"
 
@@ -11,24 +11,24 @@ namespace cgx {
 Plan plan_allgather(const PlanKey& key) {
   PlanBuilder build(key);
   const std::vector<Range> slices = cut_slices(key.layout, {0, key.layout.count()}, key.slice_bytes);
-  std::vector<uint32_t> encoded(static_cast<size_t>(key.size));
-  std::vector<uint32_t> previous;
-  for (size_t k = 0; k <= slices.size(); ++k) {
-    previous.swap(encoded);
+  const size_t ranks = static_cast<size_t>(key.size), me = static_cast<size_t>(key.rank);
+  std::vector<std::vector<uint32_t>> encoded(slices.size(), std::vector<uint32_t>(ranks));  // [slice][rank]
+  for (size_t k = 0; k < slices.size() + key.depth; ++k) {
     if (k < slices.size()) {
-      encoded.assign(static_cast<size_t>(key.size), kNoMessage);
       for (int d = 1; d < key.size; ++d) {
-        encoded[static_cast<size_t>(build.before(d))] = build.post(build.before(d), slices[k]);
+        const int peer = build.before(d);
+        encoded[k][static_cast<size_t>(peer)] = build.post(peer, slices[k]);
       }
-      encoded[static_cast<size_t>(key.rank)] = build.encode(slices[k], 0);
-      build.send(encoded[static_cast<size_t>(key.rank)], build.others());
+      encoded[k][me] = build.encode(slices[k], 0);
+      build.send(encoded[k][me], build.others());
     }
-    if (k == 0) continue;
+    if (k < key.depth) continue;
+    const std::vector<uint32_t>& arriving = encoded[k - key.depth];
     for (int d = 1; d < key.size; ++d) {
-      build.receive(build.before(d), previous[static_cast<size_t>(build.before(d))]);
+      build.receive(build.before(d), arriving[static_cast<size_t>(build.before(d))]);
     }
-    build.reduce(slices[k - 1], previous);
-    for (uint32_t message : previous) build.release(message);
+    build.reduce(slices[k - key.depth], arriving);
+    for (uint32_t message : arriving) build.release(message);
   }
   return build.take();
 }

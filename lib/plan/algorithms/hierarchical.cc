@@ -6,9 +6,9 @@
 // roundings by the tensor's codec and at most one by the inner one; an owner adds its own host's elements
 // without the first of them.
 //
-// Slices go through three turns as in scatter_gather, which bounds what is in flight:
+// Slices go through a pipeline of depth d as in scatter_gather, which bounds what is in flight:
 //
-//   turn k:   gather(k)   sum(k - 1)   collect(k - 2)
+//   turn k:   gather(k)   sum(k - d)   collect(k - 2 d)
 #include <algorithm>
 #include <map>
 
@@ -22,7 +22,8 @@ namespace {
 
 class Hierarchical {
  public:
-  Hierarchical(const PlanKey& key, const Layout& inner) : build_(key, inner), groups_(groups_of(key)) {
+  Hierarchical(const PlanKey& key, const Layout& inner)
+      : build_(key, inner), depth_(key.depth), groups_(groups_of(key)) {
     const auto is_mine = [&](const std::vector<int>& group) {
       return std::find(group.begin(), group.end(), key.rank) != group.end();
     };
@@ -40,11 +41,11 @@ class Hierarchical {
 
   Plan plan() {
     const bool leads = build_.rank() == leader(me_);
-    for (size_t turn = 0; turn < turns_ + 2; ++turn) {
+    for (size_t turn = 0; turn < turns_ + 2 * depth_; ++turn) {
       if (turn < turns_) leads ? gather(turn) : contribute(turn);
       if (leads) {
-        if (turn >= 1 && turn - 1 < turns_) sum(turn - 1);
-        if (turn >= 2) collect(turn - 2);
+        if (turn >= depth_ && turn - depth_ < turns_) sum(turn - depth_);
+        if (turn >= 2 * depth_) collect(turn - 2 * depth_);
       } else {
         take(turn);
       }
@@ -100,9 +101,9 @@ class Hierarchical {
     const auto post = [&](size_t owner, size_t k) {
       results.push_back(build_.post(leader(me_), slice(owner, k)));
     };
-    if (turn >= 1 && has(me_, turn - 1)) post(me_, turn - 1);
-    if (turn >= 2) {
-      for (size_t owner : others(turn - 2)) post(owner, turn - 2);
+    if (turn >= depth_ && has(me_, turn - depth_)) post(me_, turn - depth_);
+    if (turn >= 2 * depth_) {
+      for (size_t owner : others(turn - 2 * depth_)) post(owner, turn - 2 * depth_);
     }
     for (uint32_t result : results) build_.take_result(leader(me_), result);
   }
@@ -169,6 +170,7 @@ class Hierarchical {
   }
 
   PlanBuilder build_;
+  const size_t depth_;
   const std::vector<std::vector<int>> groups_;
   size_t me_ = 0;                           // this rank's host
   std::vector<int> members_;                // of this host, without its leader

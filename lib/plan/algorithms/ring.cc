@@ -4,7 +4,8 @@
 // many roundings as ranks, so it is for fast codecs on slow, ring-shaped networks. The order of the sum
 // is the order of the ring from c on, which every run repeats.
 //
-// kInFlight slices walk the ring together: while one is being summed the other is on its way.
+// Twice as many slices as the pipeline is deep walk the ring together: while some are summed the others are
+// on their way.
 #include <algorithm>
 
 #include "plan/algorithms/algorithms.h"
@@ -14,11 +15,9 @@ namespace cgx {
 
 namespace {
 
-constexpr size_t kInFlight = 2;
-
 class Ring {
  public:
-  explicit Ring(const PlanKey& key) : build_(key) {
+  explicit Ring(const PlanKey& key) : build_(key), in_flight_(2 * key.depth), incoming_(in_flight_) {
     for (const Range& chunk : cut_chunks(key.layout, key.size)) {
       slices_.push_back(cut_slices(key.layout, chunk, key.slice_bytes));
       turns_ = std::max(turns_, slices_.back().size());
@@ -27,11 +26,11 @@ class Ring {
 
   Plan plan() {
     const int last_hop = 2 * build_.size() - 3;
-    for (size_t first = 0; first < turns_; first += kInFlight) {
+    for (size_t first = 0; first < turns_; first += in_flight_) {
       for (int hop = 0; hop <= last_hop; ++hop) {
-        for (size_t i = 0; i < kInFlight; ++i) send(hop, first + i, i);
+        for (size_t i = 0; i < in_flight_; ++i) send(hop, first + i, i);
       }
-      for (size_t i = 0; i < kInFlight; ++i) finish(first + i, i);
+      for (size_t i = 0; i < in_flight_; ++i) finish(first + i, i);
     }
     return build_.take();
   }
@@ -84,9 +83,10 @@ class Ring {
   }
 
   PlanBuilder build_;
+  const size_t in_flight_;
   std::vector<std::vector<Range>> slices_;  // of each chunk
   size_t turns_ = 0;
-  uint32_t incoming_[kInFlight] = {};  // posted at the last hop, a slot each
+  std::vector<uint32_t> incoming_;  // posted at the last hop, by slot
 };
 
 }  // namespace

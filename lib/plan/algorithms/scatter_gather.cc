@@ -2,13 +2,13 @@
 // to that chunk and sends it to c; c adds them to its own elements, which were never rounded, in rank
 // order, encodes the sum once, and sends those bytes to all. Two roundings, whatever the number of ranks.
 //
-// Slices go through three steps of a pipeline, so that a rank encodes slice k while its peers sum slice
-// k - 1 and slice k - 2 is on its way back:
+// Slices go through three steps of a pipeline of depth d, so that a rank encodes slice k while its peers sum
+// slice k - d and slice k - 2 d is on its way back:
 //
-//   turn k:   contribute(k)   sum(k - 1)   collect(k - 2)
+//   turn k:   contribute(k)   sum(k - d)   collect(k - 2 d)
 //
-// A rank that has received slice k of the contributions knows that its peers have collected slice k - 3
-// (they did so before they contributed k). So at most three slices of each kind are in flight, on any
+// A rank that has received slice k of the contributions knows that its peers have collected slice k - 2 d - 1
+// (they did so before they contributed k). So at most 2 d + 1 slices of each kind are in flight, on any
 // transport.
 #include <algorithm>
 
@@ -21,7 +21,7 @@ namespace {
 
 class ScatterGather {
  public:
-  explicit ScatterGather(const PlanKey& key) : build_(key) {
+  explicit ScatterGather(const PlanKey& key) : build_(key), depth_(key.depth) {
     const size_t ranks = static_cast<size_t>(key.size);
     const uint64_t slice_bytes = slice_among(key.size, key.slice_bytes);
     for (const Range& chunk : cut_chunks(key.layout, key.size)) {
@@ -33,10 +33,10 @@ class ScatterGather {
   }
 
   Plan plan() {
-    for (size_t turn = 0; turn < turns_ + 2; ++turn) {
+    for (size_t turn = 0; turn < turns_ + 2 * depth_; ++turn) {
       if (turn < turns_) contribute(turn);
-      if (turn >= 1 && turn - 1 < turns_) sum(turn - 1);
-      if (turn >= 2) collect(turn - 2);
+      if (turn >= depth_ && turn - depth_ < turns_) sum(turn - depth_);
+      if (turn >= 2 * depth_) collect(turn - 2 * depth_);
     }
     return build_.take();
   }
@@ -89,6 +89,7 @@ class ScatterGather {
   }
 
   PlanBuilder build_;
+  const size_t depth_;
   std::vector<std::vector<Range>> slices_;  // of each owner's chunk
   size_t turns_ = 0;
   std::vector<std::vector<uint32_t>> contributions_;  // [peer][slice], to this rank's chunk

@@ -4,8 +4,8 @@
 // unchanged. Two messages a rank and slice, 2 (size - 1) in all, where direct exchanges send one for every
 // pair: for small tensors of many ranks. As many roundings as the tree has levels of ranks.
 //
-// A rank sends slice k up before it waits for slice k - kLag from above: at most kLag + 1 of its sums are
-// under way.
+// A rank sends slice k up before it waits for slice k - 2 d from above, d the pipeline's depth: at most 2 d +
+// 1 of its sums are under way.
 #include <algorithm>
 
 #include "plan/algorithms/algorithms.h"
@@ -14,8 +14,6 @@
 namespace cgx {
 
 namespace {
-
-constexpr size_t kLag = 2;
 
 int parent_of(int rank) { return rank & (rank - 1); }
 
@@ -36,16 +34,17 @@ class Tree {
  public:
   explicit Tree(const PlanKey& key)
       : build_(key),
+        lag_(2 * key.depth),
         slices_(cut_slices(key.layout, {0, key.layout.count()}, key.slice_bytes)),
         children_(children_of(key.rank, key.size)),
         largest_first_(children_.rbegin(), children_.rend()),
         stage_(static_cast<uint8_t>(height_of(key.rank, key.size))) {}
 
   Plan plan() {
-    for (size_t turn = 0; turn < slices_.size() + kLag; ++turn) {
+    for (size_t turn = 0; turn < slices_.size() + lag_; ++turn) {
       if (turn < slices_.size()) climb(slices_[turn]);
-      if (build_.rank() != 0 && turn >= kLag) {
-        build_.take_result(parent_of(build_.rank()), results_[turn - kLag], largest_first_);
+      if (build_.rank() != 0 && turn >= lag_) {
+        build_.take_result(parent_of(build_.rank()), results_[turn - lag_], largest_first_);
       }
     }
     return build_.take();
@@ -70,6 +69,7 @@ class Tree {
   }
 
   PlanBuilder build_;
+  const size_t lag_;
   const std::vector<Range> slices_;
   const std::vector<int> children_, largest_first_;
   const uint8_t stage_;
