@@ -41,6 +41,8 @@ class Page:
             ("shm", "large"),
         ):
             self.allreduce(section, label)
+        for step in self.figures.steps("far"):
+            self.allreduce("far", step["label"])
         self.latency()
         self.crowd()
         self.layers()
@@ -211,7 +213,7 @@ class Page:
             return
         size = bytes_text(next(iter(rows.values()))["size_bytes"])
         place = {"host": "shared memory", "loopback": "loopback sockets"}.get(step["link"], step["link"])
-        detail = step["label"].partition(", ")[1:]
+        detail = (", ", step["label"]) if section == "far" else step["label"].partition(", ")[1:]
         self.say(f"### {size}, {step['ranks']} ranks, {place}{''.join(detail)}", "")
         self.say(*self.contenders(step, rows))
         self.command(step)
@@ -369,7 +371,7 @@ class Page:
             "## Again",
             "",
             "```",
-            "bench/netbench                  # everything: 15 to 20 minutes, as root, on an idle machine",
+            "bench/netbench                  # everything: 25 minutes, as root, on an idle machine",
             "bench/netbench --quick          # two minutes: that it works",
             "bench/netbench --only shm,1g    # some sections; the page keeps the others' figures",
             "```",

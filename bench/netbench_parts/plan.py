@@ -1,6 +1,6 @@
 """What is measured: sections of steps, each step one command. A section's figures live in one JSON file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FOUR_BITS = "maxmin:bits=4"
 TOPK = "topk:ratio=0.01"
@@ -24,6 +24,10 @@ class Step:
     script: str = ""
     realtime: bool = True  # False: at ordinary priority even with --realtime
     queue: str = ""  # of a link; "": 50 ms of its rate
+    delay: str = ""  # of a packet, each way, in milliseconds
+    flow: str = ""  # the rate of a connection; "": the link's
+    streams: int = 1  # connections of cgx between two ranks
+    cores: int = 1  # a rank; skipped where there are fewer
 
 
 @dataclass
@@ -89,6 +93,7 @@ class Plan:
                 ],
             ),
             "10g": Section("10 Gb/s", self.link_steps("10gbit", 4)),
+            "far": Section("Far hosts, and connections that do not fill a link", self.far_steps()),
             "sweep": Section("From 100 Mb/s to 25 Gb/s, two ranks", self.sweep_steps()),
             "codec": Section("Codecs on one core", self.codec_steps()),
             "layers": Section("All gradients of a model", self.layer_steps()),
@@ -100,7 +105,10 @@ class Plan:
         return [*CONTROL, *codecs(*FIXED, *self.auto, *more)]
 
     def shm_steps(self):
-        return self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices(*WAYS)])
+        steps = self.grid("", "host", [*baselines("openmpi", "memcpy"), *self.choices(*WAYS)])
+        threads = codecs(FOUR_BITS, f"{FOUR_BITS}@threads=2")
+        steps.append(replace(self.allreduce("threads", "host", 2, self.big, 2, threads), cores=2))
+        return steps
 
     def latency_steps(self):
         sizes, calls = (("4K", "64K", 16), 10) if self.quick else (("4", "64K", 4), 400)
@@ -148,6 +156,23 @@ class Plan:
         step = self.allreduce("n=8, shallow queues", "1gbit", 8, "4M", 1, self.choices())
         step.queue = "256K"
         return step
+
+    def far_steps(self):
+        """Packets that take 20 ms, and connections of which each gets a tenth of the link, with one connection and with more."""
+        far = [*self.choices(TOPK)]
+        steps = [
+            replace(self.allreduce(f"a round trip of 40 ms, {size}", "1gbit", 2, size, 1, far), delay="20")
+            for size in (("1M",) if self.quick else ("1M", self.big))
+        ]
+        if self.quick:
+            return steps
+        own = codecs("none", FOUR_BITS)
+        more = replace(steps[-1], label=f"a round trip of 40 ms, {self.big}, two connections", streams=2)
+        steps.append(more)
+        for streams, words in ((1, "one connection"), (4, "four connections"), (8, "eight connections")):
+            step = self.allreduce(f"1 Gb/s a connection, {words}", "10gbit", 2, self.big, 1, [*CONTROL, *own])
+            steps.append(replace(step, flow="1gbit", streams=streams))
+        return steps
 
     def sweep_steps(self):
         size = "1M" if self.quick else "8M"

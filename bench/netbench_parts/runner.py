@@ -110,20 +110,20 @@ class Runner:
         if step.link == "loopback":
             return [NETNS, "loopback", "--", *words]
         mode = "train" if step.script else "run"
-        queue = ["--queue", step.queue] if step.queue else []
-        return [NETNS, mode, "--ranks", str(step.ranks), "--rate", step.link, *queue, "--", *words]
+        link = [word for name in ("queue", "delay", "flow") if getattr(step, name) for word in (f"--{name}", getattr(step, name))]
+        streams = ["env", f"CGX_SOCKET_STREAMS={step.streams}"] if step.streams > 1 else []
+        return [*streams, NETNS, mode, "--ranks", str(step.ranks), "--rate", step.link, *link, "--", *words]
 
     def run(self, step, waiting):
         """The step's record. `waiting(seconds)` is called now and then while it runs."""
-        if step.script and self.missing:
-            return {
-                "label": step.label,
-                "command": step.script,
-                "ranks": step.ranks,
-                "link": step.link,
-                "seconds": 0,
-                "skipped": self.missing,
-            }
+        cores = os.cpu_count() or 1
+        missing = self.missing if step.script else ""
+        if step.ranks * step.cores > cores:
+            missing = f"{step.ranks} ranks of {step.cores} threads want {step.ranks * step.cores} cores, here are {cores}"
+        if missing:
+            command = step.script or " ".join(map(self.shown, [self.bench, *step.words]))
+            record = {"label": step.label, "command": command, "ranks": step.ranks, "link": step.link}
+            return {**record, "seconds": 0, "skipped": missing}
         with tempfile.TemporaryDirectory(prefix="netbench-") as directory:
             out = os.path.join(directory, "out.json")
             command = self.command(step, out)

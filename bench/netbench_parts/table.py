@@ -79,6 +79,18 @@ def table(figures):
     for words, spec, floor in (("uncompressed", "none", UNCOMPRESSED), ("4 bits", FOUR_BITS, 1)):
         got = figures.ratio(step, spec, "gloo")
         lines.append(Line(f"4 MiB at 1 Gb/s, n=8, queues of 256 KiB, {words}, against Gloo", floor, None, got))
+    far = figures.step("far", "a round trip of 40 ms, 64M")
+    for words, spec, floor in (("uncompressed", "none", UNCOMPRESSED), ("4 bits", FOUR_BITS, 7)):
+        got = figures.ratio(far, spec, "gloo")
+        lines.append(Line(f"64 MiB at 1 Gb/s and a round trip of 40 ms, n=2, {words}, against Gloo", floor, None, got))
+    lines.append(
+        Line(
+            "64 MiB, shared memory, n=2, 4 bits, two threads a rank against one",
+            1,
+            None,
+            figures.ratio(figures.step("shm", "threads"), f"{FOUR_BITS}@threads=2", FOUR_BITS),
+        )
+    )
     large = figures.step("shm", "large")
     for name, over, floor, ambition in (
         ("Gloo", "gloo", 6, 12),

@@ -33,7 +33,7 @@ class Quick(unittest.TestCase):
     def test_it_measures_and_writes_the_page(self):
         with tempfile.TemporaryDirectory() as directory:
             out = pathlib.Path(directory)
-            only = "shm,latency,loopback,1g,sweep,codec"
+            only = "shm,latency,loopback,1g,far,sweep,codec"
             said = netbench("--quick", "--only", only, "--out", directory)
             self.assertIn("Page: ", said)
             page = (out / "BENCHMARKS.md").read_text()
