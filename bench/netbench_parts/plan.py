@@ -27,7 +27,7 @@ class Step:
     delay: str = ""  # of a packet, each way, in milliseconds
     flow: str = ""  # the rate of a connection; "": the link's
     streams: int = 1  # connections of cgx between two ranks
-    cores: int = 1  # a rank; skipped where there are fewer
+    cores: int = 1  # a rank: where that is several, skipped if there are fewer
 
 
 @dataclass

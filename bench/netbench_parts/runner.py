@@ -118,7 +118,7 @@ class Runner:
         """The step's record. `waiting(seconds)` is called now and then while it runs."""
         cores = os.cpu_count() or 1
         missing = self.missing if step.script else ""
-        if step.ranks * step.cores > cores:
+        if step.cores > 1 and step.ranks * step.cores > cores:
             missing = f"{step.ranks} ranks of {step.cores} threads want {step.ranks * step.cores} cores, here are {cores}"
         if missing:
             command = step.script or " ".join(map(self.shown, [self.bench, *step.words]))

@@ -299,7 +299,8 @@ struct Bracket {
 };
 
 // The bound is the sample's r-th largest key: r lies four standard deviations above the k-th's
-// expected rank in the sample, so that fewer than k candidates are rare (and cost time, not truth).
+// expected rank in the sample, so that fewer than k candidates are rare (and cost time, not truth). Where
+// neighbours are alike it is two, and one input in fifty has too few.
 Result<Bracket> sample_bracket(const Input& input, size_t k, SparseScratch& scratch) {
   constexpr size_t kMaxSample = 8192;
   const size_t count = input.count();

@@ -146,10 +146,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
   plans.hosts = transport->hosts();
   plans.inner_codec = inner;
   plans.crowded = is_crowded(cards);
-  const Transport::Links links = transport->links();
-  plans.latency_ns = static_cast<double>(links.round_trip_us) * 1000 / 2;
-  plans.streams = links.streams;
-  plans.shared_inside = links.shared_inside;
+  plans.links = transport->links();
   std::unique_ptr<Communicator> made(
       new Communicator(std::move(config), std::move(plans), std::move(transport), std::move(lineage)));
   seen.transport = made->transport_name();

@@ -58,6 +58,7 @@ class HelloTransport final : public Transport {
     return inner_->acquire_for(peers, bytes, wait);
   }
   bool is_shared() const override { return inner_->is_shared(); }
+  Links links() const override { return inner_->links(); }
   Status send(uint8_t* message, size_t bytes, std::span<const int> peers) override {
     return inner_->send(message, bytes, peers);
   }

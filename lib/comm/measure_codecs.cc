@@ -202,11 +202,20 @@ Status Prober::run_trials(const Trial& trial, std::vector<Contender>* contenders
   return {};
 }
 
+Profile Prober::profile_of(const std::vector<Measurement>& all) const {
+  Profile profile = agree_on(all);
+  profile.links = t_.links();
+  return profile;
+}
+
 Prober::Contender Prober::contender(const Trial& trial, const Layout& layout, const char* algorithm,
-                                    double predicted_ns) const {
+                                    const Profile& profile, double predicted_ns) const {
   const double runs = trial.contender_ns / std::max(1.0, predicted_ns) / (trial.warm ? 2 : 1);
   const int repeats = std::clamp(static_cast<int>(std::min(runs, 1e6)), kLeastRepeats, trial.repeats);
-  return {layout, find_algorithm(algorithm)->plan({rank_, size_, layout, kDefaultSliceBytes}),
+  const Algorithm* row = find_algorithm(algorithm);
+  const uint32_t depth =
+      depth_of(row->turn(size_, profile.hosts), load_of(layout, profile, kDefaultSliceBytes), profile);
+  return {layout, row->plan({rank_, size_, layout, kDefaultSliceBytes, {}, {}, depth}),
           shared_writes_of(layout), repeats};
 }
 
@@ -214,12 +223,12 @@ Prober::Contender Prober::contender(const Trial& trial, const Layout& layout, co
 // wait for each other (allgather does so once, scatter_gather twice).
 Status Prober::fit_call(Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
-  const Profile profile = agree_on(all);
+  const Profile profile = profile_of(all);
   CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kCallTrial.raw_bytes));
   const Load load = load_of(layout, profile, kDefaultSliceBytes);
   const double predicted[] = {allgather_ns(load, profile), scatter_gather_ns(load, profile)};
-  std::vector<Contender> both = {contender(kCallTrial, layout, "allgather", predicted[0]),
-                                 contender(kCallTrial, layout, "scatter_gather", predicted[1])};
+  std::vector<Contender> both = {contender(kCallTrial, layout, "allgather", profile, predicted[0]),
+                                 contender(kCallTrial, layout, "scatter_gather", profile, predicted[1])};
   CGX_RETURN_IF_ERROR(run_trials(kCallTrial, &both));
   const double once = both[0].ns - predicted[0];
   const double twice = both[1].ns - predicted[1];
@@ -234,7 +243,7 @@ Status Prober::fit_call(Measurement* m) {
 // without the one or the other. Uncompressed and large, the link's; then each codec's.
 Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
-  Profile profile = agree_on(all);
+  Profile profile = profile_of(all);
   const Scale scale = scale_of(trial.raw_bytes);
   const std::vector<Candidate> list = candidates();
   std::vector<size_t> codecs;
@@ -245,7 +254,7 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
     const bool tells_of_links = i == 0 && scale == Scale::kMemory;
     if (share.predicted > trial.longest_ns || (!share.decides() && !tells_of_links)) continue;
     codecs.push_back(i);
-    contenders.push_back(contender(trial, layout, "scatter_gather", share.predicted));
+    contenders.push_back(contender(trial, layout, "scatter_gather", profile, share.predicted));
   }
   CGX_RETURN_IF_ERROR(run_trials(trial, &contenders));
   for (size_t k = 0; k < codecs.size(); ++k) {
@@ -266,11 +275,11 @@ Status Prober::fit_codecs(const Trial& trial, Measurement* m) {
 // messages are long, every rank reads all of them at once, as scatter_gather does not.
 Status Prober::fit_one_shot(Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
-  const Profile profile = agree_on(all);
+  const Profile profile = profile_of(all);
   CGX_ASSIGN_OR_RETURN(const Layout layout, layout_of({}, kHotTrial.raw_bytes));
   const Share share = codec_share(layout, profile, allgather_ns);
   if (share.predicted > kHotTrial.longest_ns || !share.decides()) return {};
-  std::vector<Contender> one = {contender(kHotTrial, layout, "allgather", share.predicted)};
+  std::vector<Contender> one = {contender(kHotTrial, layout, "allgather", profile, share.predicted)};
   CGX_RETURN_IF_ERROR(run_trials(kHotTrial, &one));
   m->one_shot = static_cast<uint64_t>(1000 * std::max(1.0, share.factor(one[0].ns)));
   return {};

@@ -50,14 +50,20 @@ Status Prober::receive(int peer, size_t bytes) {
   return {};
 }
 
-// Messages that are sent before one is received: as many as the latency asks for, but few where memory is
-// shared.
+// Nanoseconds to the farthest of them, as far as transports know: next to nothing inside a host.
+double Prober::way_ns(const std::vector<int>& peers) const {
+  const bool far =
+      std::any_of(peers.begin(), peers.end(), [&](int peer) { return host_of(peer) != host_of(rank_); });
+  return far ? static_cast<double>(t_.links().round_trip_us) * 1000 / 2 : 0;
+}
+
+// Messages that are sent before one is received, so that a link is busy: few where memory is shared. All
+// ranks have the same number of peers, and so of these.
 size_t Prober::lead(size_t bytes, const std::vector<int>& peers) const {
-  constexpr uint32_t kLeadInside = 4;
-  const uint32_t lead = depth_for(latency_ns_, static_cast<double>(bytes), static_cast<int>(peers.size()));
-  const bool inside =
-      std::any_of(peers.begin(), peers.end(), [&](int peer) { return host_of(peer) == host_of(rank_); });
-  return inside ? std::min(lead, kLeadInside) : lead;
+  constexpr double kByteNs = 0.8, kMost = 16, kMostInside = 4;
+  const double messages =
+      way_ns(peers) / kByteNs / static_cast<double>(peers.size()) / static_cast<double>(bytes);
+  return static_cast<size_t>(std::clamp(messages, 1.0, t_.links().shared_inside ? kMostInside : kMost));
 }
 
 // Sends `messages` messages to each of `to` and receives as many from each of `from`.
@@ -91,7 +97,6 @@ Status Prober::latency(Measurement* m) {
     const uint64_t one_way = picoseconds(trips[kRoundTrips / 2] / 2);
     m->latency = std::max(m->latency, one_way);
     if (host_of(peer) == host_of(rank_)) m->inside_latency = std::max(m->inside_latency, one_way);
-    latency_ns_ = std::max(latency_ns_, 1e-3 * static_cast<double>(one_way));
     return {};
   });
 }
@@ -116,12 +121,13 @@ Status Prober::burst(Measurement* m) {
 // All to all, as in scatter_gather and allgather. The first, short attempt says how much fits the time.
 Status Prober::all_links(Measurement* m) {
   const double peers = static_cast<double>(others_.size());
-  CGX_ASSIGN_OR_RETURN(const double first, stream_ns(others_, kFirstBulk, kBulk));
+  const size_t least = kFirstBulk * lead(kBulk, others_);
+  CGX_ASSIGN_OR_RETURN(const double first, stream_ns(others_, least, kBulk));
   m->all_byte = picoseconds(first);
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
   const double message_ns = agree_on(all).all_byte * kBulk * peers;
   const size_t messages =
-      std::clamp(static_cast<size_t>(kBulkNs / std::max(1.0, message_ns)), kFirstBulk, kMaxBulk);
+      std::clamp(static_cast<size_t>(kBulkNs / std::max(1.0, message_ns)), least, kMaxBulk);
   const double cpu = process_cpu_ns();
   CGX_ASSIGN_OR_RETURN(const double byte, stream_ns(others_, messages, kBulk));
   const double bytes = peers * static_cast<double>(messages * kBulk);
@@ -134,8 +140,9 @@ Status Prober::pair_links(Measurement* m) {
   CGX_ASSIGN_OR_RETURN(const std::vector<Measurement> all, exchange(*m));
   const double message_ns = std::max(1.0, agree_on(all).all_byte * kBulk);
   const double pairs = static_cast<double>(others_.size());
-  const size_t messages = std::clamp(static_cast<size_t>(kBulkNs / pairs / message_ns), kFirstBulk, kMaxBulk);
+  const size_t affordable = static_cast<size_t>(kBulkNs / pairs / message_ns);
   return each_pair([&](int peer) -> Status {
+    const size_t messages = std::clamp(affordable, kFirstBulk * lead(kBulk, {peer}), kMaxBulk);
     CGX_ASSIGN_OR_RETURN(const double ns, stream_ns({peer}, messages, kBulk));
     m->pair_byte = std::max(m->pair_byte, picoseconds(ns));
     return {};
@@ -163,7 +170,7 @@ Result<double> Prober::stream_ns(const std::vector<int>& peers, size_t messages,
   const ProbeClock::time_point start = ProbeClock::now();
   CGX_RETURN_IF_ERROR(stream(messages, bytes, peers, peers));
   const double wall = ns_since(start);
-  return std::max(wall - latency_ns_, wall / 4) / static_cast<double>(peers.size() * messages * bytes);
+  return std::max(wall - way_ns(peers), wall / 8) / static_cast<double>(peers.size() * messages * bytes);
 }
 
 // Where there are several ranks on one of several hosts: inside each host, and between one rank of each.

@@ -5,7 +5,6 @@
 
 #include "base/hash.h"
 #include "base/log.h"
-#include "plan/algorithms/algorithms.h"
 
 namespace cgx {
 namespace {
@@ -25,8 +24,15 @@ uint64_t fingerprint_of(uint64_t asked, const Selection& selection, uint32_t dep
 
 }  // namespace
 
+PlanCache::PlanCache(Config config)
+    : config_(std::move(config)),
+      default_profile_(default_profile(config_.size, config_.same_host, config_.hosts)) {
+  default_profile_.links = config_.links;
+}
+
 void PlanCache::set_profile(std::optional<Profile> profile, bool for_all) {
   profile_ = std::move(profile);
+  if (profile_) profile_->links = config_.links;
   for_all_ = for_all;
   entries_.clear();
 }
@@ -46,10 +52,10 @@ Selection PlanCache::choose(const Layout& layout) const {
   }
   // Once a layout, as its plan is kept.
   if (log_enabled(LogLevel::kInfo, Subsystem::kTuning)) {
-    log_line(
-        LogLevel::kInfo, Subsystem::kTuning,
-        fmt::format("policy: {} -> {} in slices of {} bytes, by {}", layout.describe(),
-                    selection.layout.describe(), selection.slice_bytes, explain(selection, wish, profile)));
+    log_line(LogLevel::kInfo, Subsystem::kTuning,
+             fmt::format("policy: {} -> {} in slices of {} bytes, {} under way, by {}", layout.describe(),
+                         selection.layout.describe(), selection.slice_bytes, depth(selection),
+                         explain(selection, wish, profile)));
   }
   return selection;
 }
@@ -63,18 +69,9 @@ uint64_t PlanCache::longest_slice(const Layout& layout) const {
   return bytes / static_cast<uint64_t>(config_.size) / kSlicesOfAShare;
 }
 
-// Where packets take milliseconds, a link is filled by what is under way; and every connection by a message
-// of its own.
 uint32_t PlanCache::depth(const Selection& selection) const {
-  const uint64_t raw_bytes = selection.layout.count() * dtype_bytes(selection.layout.dtype());
-  const uint64_t wire_bytes = selection.layout.wire_bytes(0, selection.layout.count());
-  const double ratio =
-      static_cast<double>(wire_bytes) / static_cast<double>(std::max<uint64_t>(1, raw_bytes));
-  const int peers = selection.algorithm->peers(config_.size, default_profile_.hosts);
-  const uint64_t slice = peers > 1 ? slice_among(config_.size, selection.slice_bytes) : selection.slice_bytes;
-  const double message = static_cast<double>(std::min(slice, raw_bytes)) * ratio;
-  const uint32_t depth = std::max(config_.streams, depth_for(config_.latency_ns, message, peers));
-  return config_.shared_inside ? std::min(depth, selection.algorithm->deepest_inside) : depth;
+  const Turn turn = selection.algorithm->turn(config_.size, default_profile_.hosts);
+  return depth_of(turn, load_of(selection.layout, default_profile_, selection.slice_bytes), default_profile_);
 }
 
 const CachedPlan* PlanCache::find(const Layout& layout) {

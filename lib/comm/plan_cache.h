@@ -46,14 +46,10 @@ class PlanCache {
     bool same_host = false;
     std::vector<int> hosts = {};  // of each rank; empty: one
     CodecSpec inner_codec = {};
-    bool crowded = false;        // more ranks than cores somewhere
-    double latency_ns = 0;       // between hosts, as all ranks have agreed
-    uint32_t streams = 1;        // Transport::streams()
-    bool shared_inside = false;  // messages inside hosts lie in shared memory
+    bool crowded = false;  // more ranks than cores somewhere
+    Transport::Links links = {};
   };
-  explicit PlanCache(Config config)
-      : config_(std::move(config)),
-        default_profile_(default_profile(config_.size, config_.same_host, config_.hosts)) {}
+  explicit PlanCache(Config config);
 
   // A measured profile (none: as if nothing had been measured), and whether it also decides for layouts that
   // leave no codec open. Drops all plans.
@@ -77,7 +73,7 @@ class PlanCache {
   Selection choose(const Layout& layout) const;
 
   const Config config_;
-  const Profile default_profile_;
+  Profile default_profile_;
   std::optional<Profile> profile_;
   bool for_all_ = false;
   std::vector<std::unique_ptr<Entry>> entries_;

@@ -68,6 +68,7 @@ class Prober {
 
   Status send(size_t bytes, std::span<const int> peers);
   Status receive(int peer, size_t bytes);
+  double way_ns(const std::vector<int>& peers) const;
   size_t lead(size_t bytes, const std::vector<int>& peers) const;
   Status stream(size_t messages, size_t bytes, const std::vector<int>& to, const std::vector<int>& from);
 
@@ -93,8 +94,10 @@ class Prober {
   };
   Status run_once(const Trial& trial, Contender* contender);
   // `predicted_ns` by what ranks agree on, as it decides how often it runs.
-  Contender contender(const Trial& trial, const Layout& layout, const char* algorithm,
+  Contender contender(const Trial& trial, const Layout& layout, const char* algorithm, const Profile& profile,
                       double predicted_ns) const;
+  // What ranks agree on, with what is known of the links.
+  Profile profile_of(const std::vector<Measurement>& all) const;
   Status run_trials(const Trial& trial, std::vector<Contender>* contenders);
   Status fit(Measurement* m);
   Status fit_call(Measurement* m);
@@ -111,7 +114,6 @@ class Prober {
   std::vector<float> elements_, results_;
   Workspace workspace_;
   uint64_t walk_length_ = 0, walked_ = 0;
-  double latency_ns_ = 0;  // as far as it is measured
 };
 
 }  // namespace cgx

@@ -1,7 +1,5 @@
 #include "plan/algorithm_list.h"
 
-#include <algorithm>
-
 #include "plan/algorithms/algorithms.h"
 #include "plan/builder.h"
 #include "plan/cost.h"
@@ -21,33 +19,31 @@ Plan alone_or(const PlanKey& key) {
   return build.take();
 }
 
-constexpr int all_others(int size, int) { return std::max(1, size - 1); }
-constexpr int one(int, int) { return 1; }
-
 constexpr Algorithm kAlgorithms[] = {
     {"scatter_gather",
      "every rank sums the chunk it owns and sends the encoded sum to all: two roundings, balanced traffic",
-     [](int size, int) { return size > 1 ? 2 : 0; }, all_others, alone_or<plan_scatter_gather>,
+     [](int size, int) { return size > 1 ? 2 : 0; }, scatter_gather_turn, alone_or<plan_scatter_gather>,
      scatter_gather_ns},
     {"ring", "partial sums walk around a ring, re-encoded by each rank: as many roundings as ranks",
-     [](int size, int) { return size > 1 ? size : 0; }, one, alone_or<plan_ring>, ring_ns},
+     [](int size, int) { return size > 1 ? size : 0; }, ring_turn, alone_or<plan_ring>, ring_ns},
     {"allgather",
      "every rank encodes its whole tensor once and all sum all encodings: one rounding, for sparse codecs "
      "and small tensors",
-     [](int size, int) { return size > 1 ? 1 : 0; }, all_others, alone_or<plan_allgather>, allgather_ns},
+     [](int size, int) { return size > 1 ? 1 : 0; }, allgather_turn, alone_or<plan_allgather>, allgather_ns},
     {"tree",
      "partial sums climb a binomial tree and the encoded sum comes down it: few messages, for small tensors "
      "of "
      "many ranks; as many roundings as the tree has levels",
-     [](int size, int) { return size > 1 ? tree_depth(size) + 1 : 0; }, one, alone_or<plan_tree>, tree_ns},
+     [](int size, int) { return size > 1 ? tree_depth(size) + 1 : 0; }, tree_turn, alone_or<plan_tree>,
+     tree_ns},
     {"hierarchical",
      "ranks of a host sum at one of them, and only those exchange between hosts: one rank a host on the "
      "network, two "
      "roundings",
      [](int size, int hosts) { return size < 2    ? 0
                                       : hosts > 1 ? 2
-                                                  : 1; },
-     [](int, int hosts) { return std::max(1, hosts - 1); }, alone_or<plan_hierarchical>, hierarchical_ns, 4},
+                                                  : 1; }, hierarchical_turn,
+     alone_or<plan_hierarchical>, hierarchical_ns},
 };
 
 }  // namespace

@@ -426,6 +426,7 @@ Status check_plans(const Layout& layout, std::span<const Plan> plans, const Chec
     return error(Code::kInvalidArgument, "the checker takes plans of 1 to {} ranks, not {}", kMaxRanks,
                  plans.size());
   }
+  CGX_CHECK(options.hosts.empty() || options.hosts.size() == plans.size());
   return Checker(layout, plans, options).run();
 }
 

@@ -62,8 +62,8 @@ double pipelined(double turns, double cpu, double link) {
 }
 
 // The least that the turns after the first take, whatever their bytes.
-double on_the_way(double turns, double slice_bytes, int peers, const Load& load, const Profile& p) {
-  return (turns - 1) * p.latency / depth_for(p.latency, slice_bytes * ratio_of(load), peers);
+double on_the_way(double turns, const Turn& turn, const Load& load, const Profile& p) {
+  return (turns - 1) * p.latency / depth_of(turn, load, p);
 }
 
 // Between hosts, eight ranks that send to all at once overflow a switch with short queues (docs/DESIGN.md,
@@ -73,13 +73,22 @@ constexpr double kSwamped = 1.3;
 
 }  // namespace
 
-uint32_t depth_for(double latency_ns, double message_bytes, int peers) {
+uint32_t depth_of(const Turn& turn, const Load& load, const Profile& profile) {
   constexpr double kByteNs = 0.8;
-  constexpr double kOfAPair = 4 << 20, kOfAll = 16 << 20;  // bytes under way in either direction
-  constexpr double kDeepest = 32;
-  const double ranks = std::max(1, peers);
-  const double bytes = std::min({latency_ns / kByteNs / ranks, kOfAPair, kOfAll / ranks});
-  return static_cast<uint32_t>(std::clamp(bytes / (2 * std::max(1.0, message_bytes)), 1.0, kDeepest));
+  constexpr double kOfAPair = 4 << 20, kOfAll = 16 << 20, kDeepest = 32;
+  const double slice =
+      static_cast<double>(turn.among ? slice_among(profile.size, load.slice_bytes) : load.slice_bytes);
+  const double chunk = static_cast<double>(load.raw_bytes) / turn.chunks;
+  const double message =
+      std::max({1.0, std::min(slice, chunk) * ratio_of(load), static_cast<double>(load.uncut_bytes)});
+  const double way_ns = static_cast<double>(profile.links.round_trip_us) * 1000 / 2;
+  const double peers = turn.peers;
+  // A slice has two messages under way: contribution and sum.
+  const double wanted = std::max<double>(profile.links.streams, way_ns / kByteNs / peers / (2 * message));
+  const double most = std::min({kOfAPair / (2 * message), kOfAll / peers / (2 * message), kDeepest,
+                                std::ceil(chunk / std::max(1.0, slice))});
+  const auto depth = static_cast<uint32_t>(std::max(1.0, std::min(wanted, most)));
+  return profile.links.shared_inside ? std::min(depth, turn.deepest_inside) : depth;
 }
 
 Scale scale_of(uint64_t raw_bytes) {
@@ -128,6 +137,10 @@ Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
   for (const Segment& segment : layout.segments()) {
     const bool raw = is_raw(segment.spec, layout.dtype(), segment.count);
     const ElementCost cost = cost_of(raw ? none : segment.spec, profile, scale);
+    if (granule(segment.spec) == 0) {
+      load.uncut_bytes =
+          std::max<uint64_t>(load.uncut_bytes, encoded_bytes(segment.spec, layout.dtype(), segment.count));
+    }
     load.encode_ns += cost.encode * static_cast<double>(segment.count);
     load.decode_ns += cost.decode * static_cast<double>(segment.count);
     const CodecSpec& inner = segment.spec.kind == CodecKind::kNone ? none : inner_codec;
@@ -150,8 +163,8 @@ double scatter_gather_ns(const Load& load, const Profile& p) {
   const double bytes = 2 * (n - 1) / n * wire_of(load);
   const double cpu = load.encode_ns + load.decode_ns * (2 * n - 1) / n + bytes * p.cpu_byte +
                      turns * 2 * (n - 1) * p.message;
-  const double link = std::max(
-      bytes * byte, on_the_way(turns, std::min(chunk, static_cast<double>(slice)), p.size - 1, load, p));
+  const double link =
+      std::max(bytes * byte, on_the_way(turns, scatter_gather_turn(p.size, p.hosts), load, p));
   return p.call + 2 * p.latency + pipelined(turns, cpu * p.crowding, link);
 }
 
@@ -165,8 +178,7 @@ double allgather_ns(const Load& load, const Profile& p) {
   const double times = scale_of(load.raw_bytes) == Scale::kSmall ? 1 : p.one_shot;
   const double cpu =
       (load.encode_ns + load.decode_ns * n) * times + bytes * p.cpu_byte + turns * (n - 1) * p.message;
-  const double slice = std::min(raw_bytes, static_cast<double>(load.slice_bytes));
-  const double link = std::max(bytes * byte, on_the_way(turns, slice, p.size - 1, load, p));
+  const double link = std::max(bytes * byte, on_the_way(turns, allgather_turn(p.size, p.hosts), load, p));
   return p.call + p.latency + pipelined(turns, cpu * p.crowding, link);
 }
 
@@ -176,10 +188,8 @@ double ring_ns(const Load& load, const Profile& p) {
   const double n = ranks_of(p);
   if (p.size <= 2) return scatter_gather_ns(load, p);  // the same exchange
   const double hops = 2 * (n - 1);
-  const double share = static_cast<double>(load.raw_bytes) / n;
-  const double slice = std::min(share, static_cast<double>(load.slice_bytes));
-  const double slices = turns_of(share, load.slice_bytes);
-  const double together = std::clamp(slices, 2.0, 2.0 * depth_for(p.latency, slice * ratio_of(load), 1));
+  const double slices = turns_of(static_cast<double>(load.raw_bytes) / n, load.slice_bytes);
+  const double together = std::clamp(slices, 2.0, 2.0 * depth_of(ring_turn(p.size, p.hosts), load, p));
   const double turns = std::ceil(slices / together);
   const double bytes = hops / n * wire_of(load);
   const double cpu = load.encode_ns * (2 * n - 2) / n + load.decode_ns * (2 * n - 1) / n +
@@ -203,10 +213,8 @@ double hierarchical_ns(const Load& load, const Profile& p) {
                         (between + inside) * p.cpu_byte + turns * (2 * (h - 1) + 2 * (g - 1) * h) * p.message;
   const double member = load.inner_encode_ns + load.decode_ns + (inner + wire) * p.cpu_byte;
   const double cpu = std::max(leader, (leader + (g - 1) * member) / g * p.crowding);
-  const double slice = std::min(static_cast<double>(load.raw_bytes) / h,
-                                static_cast<double>(slice_among(p.size, load.slice_bytes)));
-  const double link = std::max(
-      {between * p.leader_byte, inside * p.inside_byte, on_the_way(turns, slice, p.hosts - 1, load, p)});
+  const double link = std::max({between * p.leader_byte, inside * p.inside_byte,
+                                on_the_way(turns, hierarchical_turn(p.size, p.hosts), load, p)});
   return p.call + 2 * p.latency + 2 * p.inside_latency + pipelined(turns, cpu, link);
 }
 
@@ -226,7 +234,8 @@ double tree_ns(const Load& load, const Profile& p) {
       encode + (children + 1) * decode + 2 * children * p.message + children * bytes * p.cpu_byte;
   const double all = encode + 3 * decode + 4 * p.message + 2 * bytes * p.cpu_byte;
   const double link = children * bytes * p.all_byte;
-  const double following = std::max({root, all * p.crowding * (n - 1) / n, link});
+  const double way = depth * p.latency / depth_of(tree_turn(p.size, p.hosts), load, p);
+  const double following = std::max({root, all * p.crowding * (n - 1) / n, link, way});
   return p.call + first + (turns - 1) * following;
 }
 

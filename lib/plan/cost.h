@@ -28,6 +28,8 @@
 
 #include "codec/layout.h"
 #include "codec/spec.h"
+#include "plan/plan.h"
+#include "transport/transport.h"
 
 namespace cgx {
 
@@ -54,10 +56,6 @@ struct CodecCost {
   bool operator==(const CodecCost&) const = default;
 };
 
-// PlanKey::depth: slices that fill a link of 10 Gb/s while one is on its way to each of `peers`, as far as a
-// rank has memory for them. `message_bytes`: of a slice as it is sent. 1 within a machine room.
-uint32_t depth_for(double latency_ns, double message_bytes, int peers);
-
 // Bytes of a message, as slices at 4 bits have among eight ranks: a queue may hold one from each that
 // overflows by longer ones.
 inline constexpr uint64_t kShortMessage = 20 << 10;
@@ -80,6 +78,7 @@ struct Profile {
   double leader_byte = 0;         // as `all_byte`, while one rank of each host sends to those of the others
   double cold_links = 1;          // how many times as long a byte takes where tensors are in memory
   double one_shot = 1;            // the same of allgather's work on an element, where tensors are not small
+  Transport::Links links;         // by which plans are deep; not measured here
   std::vector<CodecCost> codecs;  // none first; may be empty
 
   bool operator==(const Profile&) const = default;
@@ -100,6 +99,7 @@ struct Load {
   double decode_ns = 0;  // to decode and add it once
   double links = 1;      // how many times as long as measured a byte takes, of the link and of the processor
   uint64_t slice_bytes = 0;
+  uint64_t uncut_bytes = 0;  // on the wire, of the longest block that is cut nowhere
   // The same of messages inside a host, for algorithms that tell them apart.
   uint64_t inner_bytes = 0;
   double inner_encode_ns = 0, inner_decode_ns = 0;
@@ -107,6 +107,10 @@ struct Load {
 
 Load load_of(const Layout& layout, const Profile& profile, uint64_t slice_bytes,
              const CodecSpec& inner_codec = {});
+
+// PlanKey::depth: slices that fill a link of 10 Gb/s while one is on its way, and one for each connection of
+// a pair, as far as 4 MiB a pair and 16 MiB a rank hold them in either direction. 1 within a machine room.
+uint32_t depth_of(const Turn& turn, const Load& load, const Profile& profile);
 
 // Nanoseconds that an allreduce takes by the algorithm of that name.
 double scatter_gather_ns(const Load& load, const Profile& profile);

@@ -115,6 +115,8 @@ TwoWays& PartWork::large_outputs() const {
   for (auto& [known, ways] : scratch_.large_outputs) {
     if (known == codec) return ways;
   }
+  constexpr size_t kMost = 8;  // a schedule may change its codec at every step
+  if (scratch_.large_outputs.size() == kMost) scratch_.large_outputs.clear();
   return scratch_.large_outputs.emplace_back(codec, TwoWays(1)).second;
 }
 

@@ -84,6 +84,14 @@ struct PlanKey {
 struct Load;
 struct Profile;
 
+// What of an algorithm its pipeline's depth depends on.
+struct Turn {
+  int peers;                    // ranks that one exchanges a slice with in a turn
+  int chunks;                   // of a tensor, each of which is cut into slices
+  bool among;                   // these are cut by slice_among()
+  uint32_t deepest_inside = 1;  // whose messages fit the memory that ranks of a host share
+};
+
 // One row of the list of algorithms (algorithm_list.h).
 struct Algorithm {
   const char* name;
@@ -91,13 +99,10 @@ struct Algorithm {
   // How many encodings by the tensor's own codec lie between an element of some rank's input and the output,
   // at most, where `size` ranks stand on `hosts` hosts.
   int (*roundings)(int size, int hosts);
-  // How many ranks one exchanges slices with in a turn.
-  int (*peers)(int size, int hosts);
+  Turn (*turn)(int size, int hosts);
   Plan (*plan)(const PlanKey& key);
   // What it takes, in nanoseconds, by cost.h; null: it is run only where it is named.
   double (*cost_ns)(const Load& load, const Profile& profile) = nullptr;
-  // The largest PlanKey::depth for which messages inside hosts fit the memory that they share.
-  uint32_t deepest_inside = 1;
 };
 
 }  // namespace cgx

@@ -39,7 +39,7 @@ class MixedTransport final : public Transport {
   TransportStats stats() const override;
   Links links() const override {
     Links links = far_ ? far_->links() : Links();
-    links.shared_inside = true;
+    links.shared_inside = count_hosts(hosts_) < size_;
     return links;
   }
   bool gone(int peer) const override { return peer != rank_ && half_of(peer).gone(peer); }

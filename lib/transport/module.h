@@ -15,7 +15,7 @@ namespace cgx {
 // What both sides must agree on: objects of these types cross the boundary. Bump the number when an
 // interface changes in a way that sizes do not show.
 inline constexpr uint64_t kModuleAbi =
-    (uint64_t{2} << 48) | (sizeof(TransportConfig) << 32) | (sizeof(Status) << 16) | sizeof(TransportStats);
+    (uint64_t{3} << 48) | (sizeof(TransportConfig) << 32) | (sizeof(Status) << 16) | sizeof(TransportStats);
 
 // The two symbols that a module exports, as "cgx_module_abi" and "cgx_module_open".
 using ModuleAbiFn = uint64_t();

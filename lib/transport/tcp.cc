@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <map>
 #include <string>
 #include <system_error>
 
+#include "base/deadline.h"
 #include "transport/rendezvous.h"
 #include "transport/tcp_transport.h"
 
@@ -63,16 +65,19 @@ TcpTransport::TcpTransport(const TransportConfig& config, TcpMesh mesh)
 void TcpTransport::learn_round_trips() {
   const size_t connections = std::max<size_t>(1, slots_.size());
   const int bytes = static_cast<int>(std::max(kLeastSendBuffer, kSendBuffers / connections));
+  std::map<const Peer*, int64_t> trips;  // the shortest of a pair's connections
   for (const Slot& slot : slots_) {
     const int fd = slot.peer->streams[slot.stream].fd();
     tcp_info info = {};
     socklen_t length = sizeof info;
     if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) continue;
     if (info.tcpi_min_rtt == UINT32_MAX) continue;  // never measured
-    round_trip_us_ = std::max<int64_t>(round_trip_us_, info.tcpi_min_rtt);
+    int64_t& trip = trips[slot.peer];
+    trip = trip == 0 ? info.tcpi_min_rtt : std::min<int64_t>(trip, info.tcpi_min_rtt);
     if (info.tcpi_min_rtt > kShortTripUs) continue;
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   }
+  for (const auto& [peer, trip] : trips) round_trip_us_ = std::max(round_trip_us_, trip);
 }
 
 Status TcpTransport::init() {
@@ -89,9 +94,9 @@ Status TcpTransport::init() {
 }
 
 // Through the store: the first bytes between ranks are those of a collective.
-Status TcpTransport::agree_on_round_trips(const TransportConfig& config) {
+Status TcpTransport::agree_on_round_trips(const TransportConfig& config, int64_t timeout_ms) {
   if (size_ == 1) return {};
-  const Meeting meeting = {rank_, size_, config.job, "tcp.trip", config.timeout_ms};
+  const Meeting meeting = {rank_, size_, config.job, "tcp.trip", timeout_ms};
   CGX_ASSIGN_OR_RETURN(const std::vector<std::string> cards,
                        meet(config.store, meeting, std::to_string(round_trip_us_)));
   for (int peer = 0; peer < size_; ++peer) {
@@ -217,14 +222,17 @@ Status TcpTransport::flush(const Wait& wait) { return wait_for({Doing::Kind::kFl
 namespace {
 
 Result<std::unique_ptr<TcpTransport>> open_sockets(const TransportConfig& config) {
+  const Deadline deadline(config.timeout_ms);
   TcpMesh mesh;
   if (config.size > 1) {
     CGX_ASSIGN_OR_RETURN(mesh, connect_tcp(config));
   }
   auto transport = std::make_unique<TcpTransport>(config, std::move(mesh));
-  CGX_RETURN_IF_ERROR(transport->init());
-  CGX_RETURN_IF_ERROR(transport->agree_on_round_trips(config));
-  return transport;
+  Status problem = transport->init();
+  if (problem.ok()) problem = transport->agree_on_round_trips(config, deadline.left_ms());
+  if (problem.ok()) return transport;
+  publish_failure(config.store, config.job, config.rank, problem);  // the others wait for this rank there
+  return problem;
 }
 
 }  // namespace

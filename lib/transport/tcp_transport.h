@@ -28,7 +28,7 @@ class TcpTransport final : public Half {
   Status init();
 
   // Collective, before anything else.
-  Status agree_on_round_trips(const TransportConfig& config);
+  Status agree_on_round_trips(const TransportConfig& config, int64_t timeout_ms);
 
   const char* name() const override { return "tcp"; }
   int rank() const override { return rank_; }

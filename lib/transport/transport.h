@@ -79,6 +79,8 @@ class Transport {
     int64_t round_trip_us = 0;   // the longest of all pairs of hosts; 0: not known
     uint32_t streams = 1;        // messages of a pair that are on their way side by side
     bool shared_inside = false;  // those between ranks of a host lie in shared memory, which is bounded
+
+    bool operator==(const Links&) const = default;
   };
   virtual Links links() const { return {}; }
 

@@ -2,7 +2,6 @@
 #include "comm/accounting.h"
 #include "comm/agreement.h"
 #include "comm/world.h"
-#include "plan/algorithm_list.h"
 
 namespace cgx {
 namespace {
@@ -61,33 +60,21 @@ TEST(PlanCache, WhereMessagesTakeLongMoreAreUnderWay) {
   PlanCache::Config config;
   config.size = 2;
   EXPECT_EQ(sent_at_first(config), 2u);
-  config.latency_ns = 20e6;
+  config.links.round_trip_us = 40000;
   EXPECT_EQ(sent_at_first(config), 16u) << "4 MiB of 135168 bytes and as much of sums, and one";
-  config.latency_ns = 0;
-  config.streams = 4;
-  EXPECT_EQ(sent_at_first(config), 5u) << "one a connection";
-}
-
-TEST(PlanCache, MessagesInsideHostsKeepToTheMemoryThatIsShared) {
-  PlanCache::Config config;
-  config.size = 4;
-  config.hosts = {0, 0, 1, 1};
-  config.latency_ns = 20e6;
-  config.shared_inside = true;
-  config.algorithm = find_algorithm("scatter_gather");
-  const size_t shallow = sent_at_first(config);
-  config.shared_inside = false;
-  EXPECT_GT(sent_at_first(config), 2 * shallow);
+  config.links = {};
+  config.links.streams = 4;
+  EXPECT_EQ(sent_at_first(config), 5u) << "one a connection, and one";
 }
 
 TEST(PlanCache, RanksThatDisagreeAboutDepthNotice) {
-  const auto fingerprint = [](double latency_ns) {
+  const auto fingerprint = [](int64_t round_trip_us) {
     PlanCache::Config config;
     config.size = 2;
-    config.latency_ns = latency_ns;
+    config.links.round_trip_us = round_trip_us;
     return PlanCache(config).find(whole(1 << 24, "none"))->fingerprint;
   };
-  EXPECT_NE(fingerprint(0), fingerprint(20e6));
+  EXPECT_NE(fingerprint(0), fingerprint(40000));
 }
 
 TEST(Processors, ThoseOfAHostShareItsCores) {

@@ -341,17 +341,53 @@ TEST(Select, SaysWhy) {
   EXPECT_EQ(explain(select(wish, uniform(1 << 22, "none"), p), wish, p).find("ring, as asked: "), 0u);
 }
 
-// 10 Gb/s for 10 ms are 12.5 MB, of which a pair has 4 MiB under way: contributions and sums of 64 KiB each.
-// To 15 peers 16 MiB together.
-TEST(Cost, APipelineIsAsDeepAsTheLatencyAsks) {
-  EXPECT_EQ(depth_for(0, 65536, 1), 1u);
-  EXPECT_EQ(depth_for(30e3, 65536, 1), 1u) << "a machine room";
-  EXPECT_EQ(depth_for(1e6, 65536, 1), 9u) << "1.25 MB";
-  EXPECT_EQ(depth_for(10e6, 65536, 1), 32u);
-  EXPECT_EQ(depth_for(10e6, 262144, 1), 8u);
-  EXPECT_EQ(depth_for(100e6, 65536, 15), 8u);
-  EXPECT_EQ(depth_for(100e6, 1, 15), 32u);
-  EXPECT_EQ(depth_for(100e6, 0, 1), 32u);
+uint32_t depth(Profile p, const Layout& layout, uint64_t slice_bytes = 256 << 10,
+               const char* algorithm = "scatter_gather") {
+  const Turn turn = find_algorithm(algorithm)->turn(p.size, p.hosts);
+  return depth_of(turn, load_of(layout, p, slice_bytes), p);
+}
+
+// 10 Gb/s carry 1.25 MB in a millisecond. A pair has up to 4 MiB under way, contributions and sums; a rank 16
+// MiB.
+TEST(Cost, APipelineIsAsDeepAsTheRoundTripAsks) {
+  const Layout raw = uniform(1 << 24, "none");
+  Profile p = machine(2, 1);
+  EXPECT_EQ(depth(p, raw, 65536), 1u) << "not known";
+  p.links.round_trip_us = 60;
+  EXPECT_EQ(depth(p, raw, 65536), 1u) << "a machine room";
+  p.links.round_trip_us = 2000;
+  EXPECT_EQ(depth(p, raw, 65536), 9u) << "1.25 MB of 64 KiB, twice";
+  p.links.round_trip_us = UINT32_MAX;
+  EXPECT_EQ(depth(p, raw, 65536), 32u) << "4 MiB of 64 KiB, twice";
+  EXPECT_EQ(depth(p, raw, 262144), 8u);
+  EXPECT_EQ(depth(p, uniform(1 << 24, "maxmin:bits=4"), 262144), 32u);
+  EXPECT_EQ(depth(p, uniform(1000, "none"), 262144), 1u) << "there are no more slices";
+  EXPECT_EQ(depth(p, uniform(1 << 24, "topk:ratio=0.1"), 262144, "allgather"), 1u)
+      << "blocks are cut nowhere";
+  p.size = 16;
+  EXPECT_EQ(depth(p, raw, 262144), 8u) << "16 MiB of 15 times 64 KiB, twice";
+  EXPECT_EQ(depth(p, raw, 262144, "allgather"), 2u) << "its slices do not shrink";
+  EXPECT_EQ(depth(p, raw, 262144, "ring"), 8u);
+  p.hosts = 2;
+  EXPECT_EQ(depth(p, raw, 262144, "hierarchical"), 32u);
+}
+
+TEST(Cost, APipelineHasAMessageForEveryConnectionWithinItsMemory) {
+  Profile p = machine(2, 1);
+  p.links.streams = 4;
+  EXPECT_EQ(depth(p, uniform(1 << 24, "none")), 4u);
+  p.links.streams = 64;
+  EXPECT_EQ(depth(p, uniform(1 << 24, "none")), 8u);
+  EXPECT_EQ(depth(p, uniform(1 << 24, "none"), 1 << 30), 1u) << "slices that the caller named";
+}
+
+TEST(Cost, MessagesInsideHostsKeepToTheMemoryThatIsShared) {
+  Profile p = machine(4, 1);
+  p.hosts = 2;
+  p.links = {.round_trip_us = 40000, .streams = 1, .shared_inside = true};
+  const Layout raw = uniform(1 << 24, "none");
+  EXPECT_EQ(depth(p, raw), 1u);
+  EXPECT_EQ(depth(p, raw, 256 << 10, "hierarchical"), 4u);
 }
 
 TEST(Cost, WhereMessagesTakeLongTheyDecideAndNotTheirBytes) {
@@ -359,6 +395,7 @@ TEST(Cost, WhereMessagesTakeLongTheyDecideAndNotTheirBytes) {
   const auto ns = [&](double latency_ns, double byte_ns) {
     Profile p = machine(2, byte_ns);
     p.latency = latency_ns;
+    p.links.round_trip_us = static_cast<int64_t>(2 * latency_ns / 1000);
     return scatter_gather_ns(load_of(layout, p, 256 << 10), p);
   };
   EXPECT_GT(ns(100e6, 0.001), 2 * 100e6 + 6 * 100e6 / 8) << "eight turns, eight slices under way";

@@ -3,6 +3,7 @@ with bits compared between ranks and with those over sockets alone. argv: script
 Exits with 77 where this machine cannot make network namespaces."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,20 +13,20 @@ NETNS, HOST_RANK = sys.argv[1:3]
 HAVE_GLOO = "gloo" in sys.argv[3:]
 
 
-def run(layout, transport, *options, algorithm="scatter_gather"):
-    """What rank 0 says, and each rank's bits."""
+def run(layout, transport, *options, algorithm="scatter_gather", environment=None):
+    """What rank 0 says (with its log, where the environment asks for one), and each rank's bits."""
     hosts, ranks_each = map(int, layout.split("x"))
     with tempfile.TemporaryDirectory() as directory:
         done = subprocess.run([sys.executable, NETNS, "train", "--hosts", layout, "--rate", "200mbit", *options, "--",
                                HOST_RANK, directory, transport, algorithm],
-                              capture_output=True, text=True, timeout=200)
+                              capture_output=True, text=True, timeout=200, env={**os.environ, **(environment or {})})
         if done.returncode != 0:
             raise AssertionError(f"{layout} {transport} {options}: {done.stderr}")
         bits = []
         for rank in range(hosts * ranks_each):
             with open(os.path.join(directory, str(rank)), "rb") as file:
                 bits.append(file.read())
-    return done.stdout.strip(), bits
+    return (done.stderr if environment else "") + done.stdout.strip(), bits
 
 
 class Hosts(unittest.TestCase):
@@ -46,11 +47,14 @@ class Hosts(unittest.TestCase):
         self.assert_same_bits(auto, run("3x1", "mixed", "--ipv6"))
 
     def test_far_hosts_have_more_under_way_and_the_same_bits(self):
-        for algorithm in ("scatter_gather", "hierarchical", "allgather"):
-            near = run("2x2", "auto", algorithm=algorithm)
-            self.assert_same_bits(near, run("2x2", "auto", "--delay", "4", algorithm=algorithm))
-        far = run("3x1", "auto", "--delay", "4", algorithm="ring")
-        self.assert_same_bits(far, run("3x1", "auto", algorithm="ring"))
+        logs = {"CGX_DEBUG": "INFO", "CGX_DEBUG_SUBSYS": "TUNING"}
+        for layout, algorithm in (("2x1", "scatter_gather"), ("3x1", "allgather"), ("3x1", "ring"), ("2x2", "hierarchical")):
+            for delay in ([], ["--delay", "4"]):
+                said, bits = run(layout, "auto", *delay, algorithm=algorithm, environment=logs)
+                self.assert_same_bits((algorithm, bits), *([] if not delay else [near]))
+                near = (algorithm, bits)
+            # As many as the largest tensor has slices, of 1.2 MB: two to five a chunk.
+            self.assertGreater(max(map(int, re.findall(r"bytes, (\d+) under way", said))), 1, algorithm)
 
     def test_addresses_of_the_link_alone_do_as_well(self):
         self.assertEqual(run("2x1", "auto", "--ipv6=link")[0], "2 ranks over tcp")

@@ -5,11 +5,15 @@
 
 #include <array>
 #include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
 
 #include "knocking.h"
 #include "ranks.h"
 #include "transport/network.h"
 #include "transport/rendezvous.h"
+#include "transport/store.h"
 #include "transport/tcp_connect.h"
 #include "transport/tcp_control.h"
 #include "transport/tcp_stream.h"
@@ -253,6 +257,60 @@ TEST(TcpHandshake, ACardOfAnotherVersionIsNamed) {
   EXPECT_EQ(opened.status().code(), Code::kMismatch) << opened.status().message();
   EXPECT_NE(opened.status().message().find("protocol (1) than rank 0 (2)"), std::string::npos)
       << opened.status().message();
+}
+
+// A store in which rank 1's round trip reads as `said`.
+class FalseTrip final : public Store {
+ public:
+  FalseTrip(Store* store, std::string said) : store_(store), said_(std::move(said)) {}
+  Status set(const std::string& key, const std::string& value) override { return store_->set(key, value); }
+  Result<std::string> get(const std::string& key, int64_t timeout_ms) override {
+    Result<std::string> value = store_->get(key, timeout_ms);
+    return value.ok() && key.ends_with("/tcp.trip/1") ? said_ : value;
+  }
+
+ private:
+  Store* store_;
+  const std::string said_;
+};
+
+TEST(TcpRoundTrip, IsTheLongestThatAnyRankMeasured) {
+  const std::unique_ptr<Store> store = make_memory_store();
+  std::array<int64_t, 3> trips = {};
+  std::vector<std::thread> threads;
+  for (const int rank : {0, 1, 2}) {
+    threads.emplace_back([&, rank] {
+      FalseTrip view(store.get(), "123456");
+      const auto opened = open_transport("tcp", config_of(rank == 1 ? store.get() : &view, rank, 3));
+      ASSERT_TRUE(opened.ok()) << opened.status().message();
+      trips[static_cast<size_t>(rank)] = (*opened)->links().round_trip_us;
+      EXPECT_EQ((*opened)->links().streams, 1u);
+      EXPECT_FALSE((*opened)->links().shared_inside);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(trips[0], 123456);
+  EXPECT_EQ(trips[2], 123456);
+  EXPECT_GT(trips[1], 0);
+  EXPECT_LT(trips[1], 123456) << "what it measured on loopback";
+}
+
+TEST(TcpRoundTrip, WhatIsNoneIsAnErrorThatNamesTheRank) {
+  for (const char* said : {"", "-1", "12x", "4294967296", "a long time"}) {
+    const std::unique_ptr<Store> store = make_memory_store();
+    std::vector<std::thread> threads;
+    for (const int rank : {0, 1}) {
+      threads.emplace_back([&, rank] {
+        FalseTrip view(store.get(), said);
+        const auto opened = open_transport("tcp", config_of(rank == 1 ? store.get() : &view, rank, 2));
+        if (rank == 1) return;  // has gone on, and hears of it in its first collective
+        EXPECT_EQ(opened.status().code(), Code::kMismatch) << opened.status().message();
+        EXPECT_NE(opened.status().message().find("rank 1 left \"" + std::string(said)), std::string::npos)
+            << opened.status().message();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
 }
 
 TEST(TcpHandshake, AnUnknownInterfaceIsNamedOnAllRanks) {

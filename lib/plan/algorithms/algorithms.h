@@ -14,6 +14,13 @@ Plan plan_ring(const PlanKey& key);
 Plan plan_allgather(const PlanKey& key);
 Plan plan_hierarchical(const PlanKey& key);
 Plan plan_tree(const PlanKey& key);
+
+inline Turn scatter_gather_turn(int size, int) { return {std::max(1, size - 1), size, true}; }
+inline Turn ring_turn(int size, int) { return {1, size, false}; }
+inline Turn allgather_turn(int size, int) { return {std::max(1, size - 1), 1, false}; }
+inline Turn hierarchical_turn(int, int hosts) { return {std::max(1, hosts - 1), hosts, true, 4}; }
+inline Turn tree_turn(int, int) { return {1, 1, false}; }
+
 // Levels below the root.
 int tree_depth(int size);
 // A turn of scatter_gather or hierarchical has size - 1 slices under way: from four ranks on they shrink, so
