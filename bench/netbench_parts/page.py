@@ -213,7 +213,8 @@ class Page:
             return
         size = bytes_text(next(iter(rows.values()))["size_bytes"])
         place = {"host": "shared memory", "loopback": "loopback sockets"}.get(step["link"], step["link"])
-        detail = (", ", step["label"]) if section == "far" else step["label"].partition(", ")[1:]
+        label = [part for part in step["label"].split(", ") if not part.endswith("M")]  # the size is said
+        detail = (", ", ", ".join(label)) if section == "far" else step["label"].partition(", ")[1:]
         self.say(f"### {size}, {step['ranks']} ranks, {place}{''.join(detail)}", "")
         self.say(*self.contenders(step, rows))
         self.command(step)
