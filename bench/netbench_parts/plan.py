@@ -6,6 +6,7 @@ FOUR_BITS = "maxmin:bits=4"
 TOPK = "topk:ratio=0.01"
 DENSE = ("natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4")
 AUTO = "auto"
+FAR = "a round trip of 40 ms, 64M"
 # What "auto" may choose from within its default error (but for 6 bits, which lie between 8 and 4 in bytes and in work), and
 # so has to be no slower than; the same by algorithms that a caller may fix.
 FIXED = ["none", "cast:bf16", "maxmin:bits=8", FOUR_BITS]
@@ -161,13 +162,13 @@ class Plan:
         """Packets that take 20 ms, and connections of which each gets a tenth of the link, with one connection and with more."""
         far = [*self.choices(TOPK)]
         steps = [
-            replace(self.allreduce(f"a round trip of 40 ms, {size}", "1gbit", 2, size, 1, far), delay="20")
-            for size in (("1M",) if self.quick else ("1M", self.big))
+            replace(self.allreduce(label, "1gbit", 2, size, 1, far), delay="20")
+            for label, size in [("a round trip of 40 ms, 1M", "1M"), (FAR, self.big)][: 1 if self.quick else 2]
         ]
         if self.quick:
             return steps
         own = codecs("none", FOUR_BITS)
-        more = replace(steps[-1], label=f"a round trip of 40 ms, {self.big}, two connections", streams=2)
+        more = replace(steps[-1], label=f"{FAR}, two connections", streams=2)
         steps.append(more)
         for streams, words in ((1, "one connection"), (4, "four connections"), (8, "eight connections")):
             step = self.allreduce(f"1 Gb/s a connection, {words}", "10gbit", 2, self.big, 1, [*CONTROL, *own])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from .claims import POLICY, UNCOMPRESSED
 from .figures import Ratio, bytes_text, summary, worst
 from .limits import FEEDBACK, SELECTION
-from .plan import AUTO, DENSE, FOUR_BITS, TOPK
+from .plan import AUTO, DENSE, FAR, FOUR_BITS, TOPK
 
 
 @dataclass
@@ -79,7 +79,7 @@ def table(figures):
     for words, spec, floor in (("uncompressed", "none", UNCOMPRESSED), ("4 bits", FOUR_BITS, 1)):
         got = figures.ratio(step, spec, "gloo")
         lines.append(Line(f"4 MiB at 1 Gb/s, n=8, queues of 256 KiB, {words}, against Gloo", floor, None, got))
-    far = figures.step("far", "a round trip of 40 ms, 64M")
+    far = figures.step("far", FAR)
     for words, spec, floor in (("uncompressed", "none", UNCOMPRESSED), ("4 bits", FOUR_BITS, 7)):
         got = figures.ratio(far, spec, "gloo")
         lines.append(Line(f"64 MiB at 1 Gb/s and a round trip of 40 ms, n=2, {words}, against Gloo", floor, None, got))
