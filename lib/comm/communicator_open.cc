@@ -47,6 +47,18 @@ std::unique_ptr<Parallel> make_parallel(uint32_t threads, int ranks_here) {
   return std::make_unique<Parallel>(threads, room);
 }
 
+// What plans have to know of where ranks stand and of what lies between them.
+PlanCache::Config plans_over(const Transport& transport, bool crowded) {
+  PlanCache::Config plans;
+  plans.rank = transport.rank();
+  plans.size = transport.size();
+  plans.same_host = is_same_host(transport.name());
+  plans.hosts = transport.hosts();
+  plans.crowded = crowded;
+  plans.links = transport.links();
+  return plans;
+}
+
 bool is_crowded(const std::vector<Card>& cards) {
   std::vector<Processors> processors;
   for (const Card& card : cards) processors.push_back(card.processors);
@@ -137,16 +149,10 @@ Result<std::unique_ptr<Communicator>> Communicator::open(CommunicatorConfig conf
                        open_transport(config.transport, transport_config));
   log(LogLevel::kInfo, Subsystem::kInit, "rank {} of {} joined job \"{}\" over {}", config.rank, config.size,
       config.job, transport->name());
-  PlanCache::Config plans;
+  PlanCache::Config plans = plans_over(*transport, is_crowded(cards));
   plans.algorithm = algorithm;
   plans.slice_bytes = config.slice_bytes;
-  plans.rank = config.rank;
-  plans.size = config.size;
-  plans.same_host = is_same_host(transport->name());
-  plans.hosts = transport->hosts();
   plans.inner_codec = inner;
-  plans.crowded = is_crowded(cards);
-  plans.links = transport->links();
   std::unique_ptr<Communicator> made(
       new Communicator(std::move(config), std::move(plans), std::move(transport), std::move(lineage)));
   seen.transport = made->transport_name();
