@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 FOUR_BITS = "maxmin:bits=4"
 TOPK = "topk:ratio=0.01"
+PACKED = f"{TOPK},indices=packed"
 DENSE = ("natural", "natural8", FOUR_BITS, "dither:bits=4", "natdither:bits=4")
 AUTO = "auto"
 FAR = "a round trip of 40 ms, 64M"
@@ -143,6 +144,7 @@ class Plan:
             "natural",
             "natural8",
             TOPK,
+            PACKED,
             "cast:bf16",
             *self.auto,
         ]
@@ -160,7 +162,7 @@ class Plan:
 
     def far_steps(self):
         """Packets that take 20 ms, and connections of which each gets a tenth of the link, with one connection and with more."""
-        far = [*self.choices(TOPK)]
+        far = [*self.choices(TOPK, PACKED)]
         steps = [
             replace(self.allreduce(label, "1gbit", 2, size, 1, far), delay="20")
             for label, size in [("a round trip of 40 ms, 1M", "1M"), (FAR, self.big)][: 1 if self.quick else 2]
@@ -199,6 +201,7 @@ class Plan:
         errors = [
             *main,
             *("cast:fp16", "cast:bf16", "randk:ratio=0.01", "topk:ratio=0.001", "topk:ratio=0.1", f"{TOPK}|natural8"),
+            *(PACKED, "topk:ratio=0.001,indices=packed", f"{PACKED}|natural8"),
             *(f"maxmin:bits={bits}" for bits in (1, 2, 3, 5, 6, 7, 8)),
             *(f"{name}:bits={bits}" for name in ("dither", "natdither") for bits in (2, 3, 6, 8)),
         ]

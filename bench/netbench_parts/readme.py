@@ -1,7 +1,7 @@
 """What the README says of the figures."""
 
 from .figures import worst
-from .plan import AUTO, FAR, FOUR_BITS, TOPK
+from .plan import AUTO, FAR, FOUR_BITS, PACKED, TOPK
 from .training import gain
 from .words import markdown, name_of
 
@@ -18,7 +18,7 @@ def readme(figures):
         "",
     ]
     rows = []
-    for name in (FOUR_BITS, "maxmin:bits=8", "natural8", TOPK, "none", AUTO):
+    for name in (FOUR_BITS, "maxmin:bits=8", "natural8", TOPK, PACKED, "none", AUTO):
         cells = [
             best("1g", "n=2", name, "gloo"),
             best("far", FAR, name, "gloo"),

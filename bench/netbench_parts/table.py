@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from .claims import POLICY, UNCOMPRESSED
 from .figures import Ratio, bytes_text, summary, worst
 from .limits import FEEDBACK, SELECTION
-from .plan import AUTO, DENSE, FAR, FOUR_BITS, TOPK
+from .plan import AUTO, DENSE, FAR, FOUR_BITS, PACKED, TOPK
 
 
 @dataclass
@@ -63,7 +63,8 @@ def table(figures):
                 )
             )
     step = figures.step("1g", "n=4")
-    lines.append(Line("same, n=4, top-k 1 %", 12, 20, figures.ratio(step, TOPK, "gloo")))
+    for spec, words in ((TOPK, ""), (PACKED, ", packed indices")):
+        lines.append(Line(f"same, n=4, top-k 1 %{words}", 12, 20, figures.ratio(step, spec, "gloo")))
     for section, title, floors in (
         ("10g", "64 MiB at 10 Gb/s", ((3, 5), (4, 7))),
         ("loopback", "64 MiB on loopback TCP", ((2, 3.5), (2.5, 5))),

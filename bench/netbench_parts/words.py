@@ -15,6 +15,7 @@ NAMES = {
     "natural": "cgx, natural",
     "natural8": "cgx, natural8",
     "topk:ratio=0.01": "cgx, top-k 1 %",
+    "topk:ratio=0.01,indices=packed": "cgx, top-k 1 %, packed indices",
     "auto": "cgx, automatic",
 }
 

@@ -18,8 +18,8 @@ namespace cgx {
 struct ParamRow {
   ParamInfo info;
   bool (*set)(std::string_view value, CodecSpec& spec);  // false: malformed or out of range
-  std::string (*get)(const CodecSpec& spec);
-  bool bare = false;  // written without its name, as in cast:fp16
+  std::string (*get)(const CodecSpec& spec);             // "": goes without saying
+  bool bare = false;                                     // written without its name, as in cast:fp16
 };
 
 struct EncodeArgs {

@@ -108,7 +108,7 @@ void add_spec(const CodecSpec& spec, Hash& hash) {
   hash.add(static_cast<uint64_t>(spec.kind) | static_cast<uint64_t>(v.kind) << 8 |
            static_cast<uint64_t>(v.half) << 16 | static_cast<uint64_t>(v.rounding) << 24 |
            static_cast<uint64_t>(v.norm) << 32 | static_cast<uint64_t>(v.bits) << 40 |
-           static_cast<uint64_t>(spec.error_feedback) << 48);
+           static_cast<uint64_t>(spec.error_feedback) << 48 | static_cast<uint64_t>(spec.indices) << 56);
   hash.add(static_cast<uint64_t>(v.levels) | static_cast<uint64_t>(static_cast<uint16_t>(v.bias)) << 16 |
            static_cast<uint64_t>(v.bucket) << 32);
   hash.add(std::bit_cast<uint64_t>(spec.ratio));

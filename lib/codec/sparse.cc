@@ -6,6 +6,7 @@
 
 #include "codec/codecs/randk.h"
 #include "codec/codecs/topk.h"
+#include "codec/index_block.h"
 #include "codec/topk_select.h"
 #include "codec/value_block.h"
 #include "codec/wire.h"
@@ -87,55 +88,12 @@ void encode_kept(const EncodeArgs& args, const float* kept, size_t k, uint8_t* v
       std::count_if(kept, kept + k, [](float v) { return !is_finite_bits(float_bits(v)); }));
 }
 
-// Index of the first j in [from, k) whose index is not below `at`, for sorted indices; any j for others. It
-// is looked for near `guess`: a search from the middle of a large block meets lines that are in no cache.
-size_t first_kept(const uint8_t* indices, size_t from, size_t k, size_t guess, uint64_t at) {
-  const auto is_below = [&](size_t j) { return wire_load<uint32_t>(indices + 4 * j) < at; };
-  size_t low = from, high = k;
-  int64_t probe = static_cast<int64_t>(guess);
-  for (int64_t step = 64; probe >= static_cast<int64_t>(low) && probe < static_cast<int64_t>(high);
-       step *= 2) {
-    if (is_below(static_cast<size_t>(probe))) {
-      low = static_cast<size_t>(probe) + 1;
-      probe += step;
-    } else {
-      high = static_cast<size_t>(probe);
-      probe -= step;
-    }
-  }
-  while (low < high) {
-    const size_t middle = low + (high - low) / 2;
-    if (is_below(middle)) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// Indices [low, high) of a block must rise strictly within the part [begin, end) of the tensor.
-Status check_indices(const uint8_t* indices, size_t low, size_t high, uint64_t begin, uint64_t end) {
-  uint64_t least = begin;
-  for (size_t j = low; j < high; ++j) {
-    const uint64_t index = wire_load<uint32_t>(indices + 4 * j);
-    if (index < least || index >= end) {
-      return error(Code::kCorrupt,
-                   "top-k block: index {} of entry {} is not in [{}, {}): indices must rise strictly and lie "
-                   "within the tensor",
-                   index, j, least, end);
-    }
-    least = index + 1;
-  }
-  return {};
-}
-
 }  // namespace
 
 size_t TopK::layout_bytes(const CodecSpec& spec, DType dtype, size_t count) {
   if (count == 0) return 0;
   const size_t k = kept_count(spec.ratio, count);
-  return topk_values(k) + value_block_bytes(spec.values, dtype, k);
+  return index_block_bytes(spec.indices, count, k) + value_block_bytes(spec.values, dtype, k);
 }
 
 Status TopK::check_error_feedback(const CodecSpec& spec) {
@@ -152,8 +110,8 @@ Status TopK::encode(const EncodeArgs& args) {
   SparseScratch own;
   SparseScratch& scratch = args.context.scratch == nullptr ? own : *args.context.scratch;
   CGX_ASSIGN_OR_RETURN(const Kept kept, select_topk(from, args.count, k, after, scratch));
-  memcpy(args.block, kept.indices, 4 * k);
-  uint8_t* values = args.block + topk_values(k);
+  encode_indices(args.spec.indices, kept.indices, args.count, k, args.block);
+  uint8_t* values = args.block + index_block_bytes(args.spec.indices, args.count, k);
   encode_kept(args, kept.values, k, values);
   if (after == nullptr) return {};
   // Only where all that is kept is not finite may more such elements be left.
@@ -170,20 +128,13 @@ Status TopK::decode(const DecodeArgs& args) {
   if (args.count == 0) return {};
   CGX_RETURN_IF_ERROR(check_count(kName, args.count));
   const size_t k = kept_count(args.spec.ratio, args.count);
-  const double density = static_cast<double>(k) / static_cast<double>(args.count);
-  const auto expected = [&](size_t elements) {
-    return static_cast<size_t>(density * static_cast<double>(elements));
-  };
-  const size_t low = first_kept(args.block, 0, k, expected(args.begin), args.begin);
-  const size_t high = first_kept(args.block, low, k, low + expected(args.end - args.begin), args.end);
-  const bool whole = args.begin == 0 && args.end == args.count;
-  CGX_RETURN_IF_ERROR(check_indices(args.block, whole ? 0 : low, whole ? k : high, args.begin, args.end));
+  IndexPart kept;
+  CGX_RETURN_IF_ERROR(kept.read(args.spec.indices, args.block, args.count, k, args.begin, args.end));
   clear(args);
-  // The block may lie in memory that a peer shares: an index is looked at again when it is used.
-  const uint64_t size = args.end - args.begin;
-  return for_each_value(args, args.block + topk_values(k), k, low, high, [&](size_t j, float value) {
-    const uint64_t at = uint64_t{wire_load<uint32_t>(args.block + 4 * j)} - args.begin;
-    if (at < size) put(args.into, value, args.out[at]);
+  const uint8_t* values = args.block + index_block_bytes(args.spec.indices, args.count, k);
+  const size_t first = kept.first();
+  return for_each_value(args, values, k, first, first + kept.size(), [&](size_t j, float value) {
+    put(args.into, value, args.out[kept[j - first] - args.begin]);
   });
 }
 

@@ -117,9 +117,11 @@ std::string print_codec(const CodecRow& row, const CodecSpec& spec) {
   std::string text = row.name;
   char separator = ':';
   for (const ParamRow& param : row.params) {
+    const std::string value = param.get(spec);
+    if (value.empty()) continue;
     text += separator;
     if (!param.bare) text += fmt::format("{}=", param.info.name);
-    text += param.get(spec);
+    text += value;
     separator = ',';
   }
   return text;

@@ -27,6 +27,7 @@ enum class CodecKind : uint8_t {
 enum class Rounding : uint8_t { kStochastic, kNearest };
 enum class Norm : uint8_t { kInf, kL1, kL2 };
 enum class HalfType : uint8_t { kFp16, kBf16 };
+enum class IndexCoding : uint8_t { kPlain, kPacked };
 
 // How numbers are written: a codec that is not a sparsifier. Fields that a codec does not name keep
 // these defaults, so that == compares what matters.
@@ -44,8 +45,9 @@ struct ValueSpec {
 };
 
 struct CodecSpec {
-  CodecKind kind = CodecKind::kNone;  // kTopK, kRandK, or values.kind
-  double ratio = 0;                   // topk, randk: share of the elements kept, (0, 1]
+  CodecKind kind = CodecKind::kNone;          // kTopK, kRandK, or values.kind
+  double ratio = 0;                           // topk, randk: share of the elements kept, (0, 1]
+  IndexCoding indices = IndexCoding::kPlain;  // topk: how it says which are kept
   ValueSpec values;
   bool error_feedback = false;  // "+ef": collectives keep what each rounding lost and add it next time
   double error = 0;             // auto: the largest NMSE of one rounding that the caller allows
@@ -55,7 +57,8 @@ struct CodecSpec {
 
 // Parses and validates. Errors name the spec, the parameter, its value and its range.
 Result<CodecSpec> parse_spec(std::string_view text);
-// The canonical text: every parameter spelled out; parse_spec(to_string(s)) == s.
+// The canonical text: every parameter spelled out, but plain indices, which older texts do not name;
+// parse_spec(to_string(s)) == s.
 std::string to_string(const CodecSpec& spec);
 
 inline bool is_auto(const CodecSpec& spec) { return spec.kind == CodecKind::kAuto; }

@@ -58,8 +58,35 @@ struct UnitLayout {
 CGX_HD constexpr size_t natural_exponents(uint32_t m) { return (m + 7) / 8; }
 CGX_HD constexpr size_t natural_group_bytes(uint32_t m) { return natural_exponents(m) + m; }
 
-// A top-k block: k indices of 4 bytes, strictly increasing, then the block of the k values.
-CGX_HD constexpr size_t topk_values(size_t k) { return 4 * k; }
+// A top-k block: its indices, then the block of the k values. Plain indices are 4 bytes each.
+CGX_HD constexpr size_t plain_index(uint64_t j) { return 4 * j; }
+
+// Packed indices (Elias-Fano) of k elements among `count`: each is cut into its low bits, written one after
+// the other, and the rest, its cell: of cell c's elements, numbered j, each sets bit c + j of the high bits,
+// so that a zero there ends a cell. A span is 256 cells; how many elements lie before span s > 0 comes first,
+// so that spans can be read alone. All three parts are little-endian words of 4 bytes.
+// REQUIRES: 0 < k <= count <= 2^32.
+struct PackedIndexLayout {
+  uint64_t count;
+  uint64_t k;
+  uint32_t low_width;  // the largest with 2^low_width <= count / k
+
+  static constexpr uint32_t kCellsLog = 8;  // of a span
+
+  CGX_HD constexpr PackedIndexLayout(uint64_t of, uint64_t kept) : count(of), k(kept), low_width(0) {
+    for (uint64_t rest = of / kept; rest > 1; rest /= 2) ++low_width;
+  }
+  CGX_HD constexpr uint32_t span_width() const { return low_width + kCellsLog; }
+  CGX_HD constexpr uint64_t last_span() const { return (count - 1) >> span_width(); }
+  CGX_HD constexpr uint64_t high_bits() const { return k + ((count - 1) >> low_width); }
+  CGX_HD static constexpr size_t words(uint64_t bits) { return (bits + 31) / 32 * 4; }  // bytes
+
+  CGX_HD static constexpr size_t before(uint64_t span) { return 4 * (span - 1); }  // REQUIRES: span > 0
+  CGX_HD constexpr size_t low() const { return 4 * last_span(); }
+  CGX_HD constexpr size_t high() const { return low() + words(k * low_width); }
+  CGX_HD constexpr size_t bytes() const { return high() + words(high_bits()); }
+};
+
 // A rand-k block: the random key that the indices follow from, then the block of the k values.
 inline constexpr size_t kRandKHeaderBytes = 24;
 

@@ -36,6 +36,7 @@ const char* const kSpecs[] = {"none",
                               "natural",
                               "natural8",
                               "topk:ratio=0.01",
+                              "topk:ratio=0.01,indices=packed",
                               "randk:ratio=0.01"};
 
 // Counts one call of f; the call before it has allocated and bound what is done once.

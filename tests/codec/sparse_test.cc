@@ -15,6 +15,7 @@
 #include "codec/codec.h"
 #include "codec/codecs/randk.h"
 #include "codec/codecs/topk.h"
+#include "codec/index_block.h"
 #include "codec/value_block.h"
 #include "codec/wire.h"
 
@@ -22,12 +23,21 @@ namespace cgx {
 namespace {
 
 const char* const kSpecs[] = {
-    "topk:ratio=0.01",          "topk:ratio=0.1|natural",
-    "topk:ratio=0.3|natural8",  "topk:ratio=0.25|maxmin:bits=4,bucket=64",
-    "topk:ratio=0.2|cast:fp16", "topk:ratio=0.2|natdither:bits=4,norm=inf,bucket=1024",
-    "randk:ratio=0.01",         "randk:ratio=0.3|natural",
-    "randk:ratio=0.2|natural8", "randk:ratio=0.15|maxmin:bits=3,bucket=0",
-    "randk:ratio=0.9",          "topk:ratio=0.2|maxmin:bits=8,bucket=65536",
+    "topk:ratio=0.01",
+    "topk:ratio=0.1|natural",
+    "topk:ratio=0.3|natural8",
+    "topk:ratio=0.25|maxmin:bits=4,bucket=64",
+    "topk:ratio=0.2|cast:fp16",
+    "topk:ratio=0.2|natdither:bits=4,norm=inf,bucket=1024",
+    "randk:ratio=0.01",
+    "randk:ratio=0.3|natural",
+    "randk:ratio=0.2|natural8",
+    "randk:ratio=0.15|maxmin:bits=3,bucket=0",
+    "randk:ratio=0.9",
+    "topk:ratio=0.2|maxmin:bits=8,bucket=65536",
+    "topk:ratio=0.01,indices=packed",
+    "topk:ratio=0.6,indices=packed|natural8",
+    "topk:ratio=0.002,indices=packed|maxmin:bits=4,bucket=64",
 };
 
 CodecSpec spec(const std::string& text) {
@@ -84,7 +94,7 @@ TEST(Sparse, SizesFollowTheFormula) {
       EXPECT_EQ(encoded_bytes(s, dtype, 0), 0u);
       for (size_t count : {1, 2, 7, 17, 255, 256, 257, 1000, 100003}) {
         const size_t k = kept_count(s.ratio, count);
-        const size_t header = s.kind == CodecKind::kTopK ? 4 * k : 24;
+        const size_t header = s.kind == CodecKind::kTopK ? index_block_bytes(s.indices, count, k) : 24;
         const size_t layout = header + value_block_bytes(s.values, dtype, k);
         const size_t raw = count * dtype_bytes(dtype);
         EXPECT_EQ(encoded_bytes(s, dtype, count), std::min(layout, raw)) << text << " " << count;

@@ -27,6 +27,8 @@ TEST(Spec, PrintsEveryParameter) {
   EXPECT_EQ(canonical("maxmin:bucket=0+ef"), "maxmin:bits=4,bucket=0,rounding=stochastic+ef");
   EXPECT_EQ(canonical("topk:ratio=0.01|natural"), "topk:ratio=0.01|natural");
   EXPECT_EQ(canonical("topk:ratio=0.010+ef"), "topk:ratio=0.01+ef");
+  EXPECT_EQ(canonical("topk:indices=plain"), "topk:ratio=0.01") << "the text of frames written before";
+  EXPECT_EQ(canonical("topk:indices=packed|natural+ef"), "topk:ratio=0.01,indices=packed|natural+ef");
   EXPECT_EQ(canonical("randk:ratio=0.25|maxmin:bits=8"),
             "randk:ratio=0.25|maxmin:bits=8,bucket=512,rounding=stochastic");
 }
@@ -71,6 +73,8 @@ TEST(Spec, EachWrongOneIsAnErrorThatSaysWhatAndWhatToDo) {
       {"topk:ratio=0", {"ratio must be"}},
       {"topk:ratio=1.5", {"ratio must be"}},
       {"topk:ratio=nan", {"ratio must be"}},
+      {"topk:indices=delta", {"indices must be plain|packed, not delta"}},
+      {"randk:indices=packed", {"unknown parameter \"indices\""}},
       {"topk:ratio=0.1|topk:ratio=0.1", {"inner codec"}},
       {"topk:ratio=0.1|", {"no codec is named"}},
       {"topk:ratio=0.1|natural|natural", {"unknown codec"}},

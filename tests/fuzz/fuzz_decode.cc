@@ -39,6 +39,8 @@ constexpr const char* kSpecs[] = {"none",
                                   "topk:ratio=0.3|natural",
                                   "topk:ratio=0.3|maxmin:bits=4,bucket=64",
                                   "topk:ratio=1",
+                                  "topk:ratio=0.01,indices=packed",
+                                  "topk:ratio=0.3,indices=packed|natural",
                                   "randk:ratio=0.05",
                                   "randk:ratio=0.3|natural",
                                   "randk:ratio=0.5|maxmin:bits=3,bucket=0"};

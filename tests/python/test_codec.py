@@ -28,6 +28,7 @@ SPECS = [_spec(row) for row in _LISTED] + [
     "dither:bits=8,norm=1,bucket=0",
     "natdither:bits=4,norm=inf",
     "topk:ratio=0.01|natural",
+    "topk:ratio=0.01,indices=packed|natural",
 ]
 COUNTS = [0, 1, 2, 3, 7, 8, 17, 255, 256, 257, 1000, 5000]
 

@@ -55,6 +55,7 @@ const std::vector<std::string> kSpecs = {
     "topk:ratio=0.01+ef",
     "topk:ratio=0.05|natural",
     "topk:ratio=1|maxmin:bits=8",
+    "topk:ratio=0.05,indices=packed|natural+ef",
     "randk:ratio=0.25",
     "randk:ratio=0.1|natural8",
 };

@@ -41,11 +41,24 @@ inline constexpr ParamRow kRatioRow = {
     set_ratio,
     get_ratio};
 
+inline constexpr std::array<std::string_view, 2> kIndexNames = {"plain", "packed"};  // as enum IndexCoding
+inline bool set_indices(std::string_view value, CodecSpec& spec) {
+  return set_choice(kIndexNames, value, spec.indices);
+}
+inline std::string get_indices(const CodecSpec& spec) {
+  return spec.indices == IndexCoding::kPlain ? std::string()
+                                             : std::string(kIndexNames[static_cast<size_t>(spec.indices)]);
+}
+
 struct TopK {
   static constexpr CodecKind kKind = CodecKind::kTopK;
   static constexpr const char* kName = "topk";
   static constexpr const char* kSummary = "the k elements of largest magnitude, exactly";
-  static constexpr std::array<ParamRow, 1> kParams = {kRatioRow};
+  static constexpr std::array<ParamRow, 2> kParams = {
+      kRatioRow, ParamRow{{"indices", "plain|packed", "plain",
+                           "which elements: 32 bits each, or Elias-Fano, about 2 + log2(1/ratio)"},
+                          set_indices,
+                          get_indices}};
   static constexpr CodecSpec kInitial = {.kind = kKind, .ratio = 0.01, .values = {}};
 
   static bool is_unbiased(const CodecSpec&) { return false; }
