@@ -18,7 +18,7 @@ import tempfile
 # that is loaded: its copies count an instruction a byte (rep movsb) or one for 32. Top-k's two copies of 10 KiB are
 # 2.5 % of its encoding, the largest share of all that are judged; a codec that only copies or clears is not.
 TOLERANCE = 0.03
-COPIES = ("none encode", "none encode bf16", "none decode", "none decode_add", "topk:ratio=0.01 decode", "randk:ratio=0.01 decode")
+COPIES = ("none encode", "none encode bf16", "none decode", "none decode_add", "topk:ratio=0.01 decode", "topk:ratio=0.01,indices=packed decode", "randk:ratio=0.01 decode")
 ELEMENTS = (1 << 20) // 4
 
 
