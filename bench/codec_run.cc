@@ -68,14 +68,15 @@ CodecRun::CodecRun(const Options& options, Tensors& tensors, const std::string& 
   }
 }
 
-// Only top-k of raw values says how many elements it keeps (8 bytes each); that is what nth_element selects.
+// Only top-k of raw values and plain indices says how many elements it keeps (8 bytes each); that is what
+// nth_element selects.
 bool CodecRun::has(Work work) const {
   const std::string spec = cgx_codec_spec(codec_.get());
   if (work == kFeedback) return no_feedback_.empty();
   if (work == kMoveForFeedback) return no_feedback_.empty() && tensors_.dtype == CGX_FLOAT32;
   if (work != kNthElement && work != kRead) return true;
-  return spec.starts_with("topk") && spec.find('|') == std::string::npos && tensors_.dtype == CGX_FLOAT32 &&
-         block_bytes_ < bytes_;
+  const bool plain = spec.find('|') == std::string::npos && spec.find("indices=") == std::string::npos;
+  return spec.starts_with("topk") && plain && tensors_.dtype == CGX_FLOAT32 && block_bytes_ < bytes_;
 }
 
 void CodecRun::encode(size_t b, uint32_t operation) {

@@ -107,14 +107,15 @@ def error(figures, path):
     for panel, kind in zip(panels, ("normal", "gradients"), strict=True):
         groups = {}
         for row in figures.rows(figures.step("codec", f"error, {kind}")).values():
-            family = re.split("[:|]", row["name"])[0]
+            packed = ", packed indices" if "indices=packed" in row["name"] else ""
+            family = re.split("[:|]", row["name"])[0] + packed
             if row["nmse"]:
                 groups.setdefault(family, []).append((row["nmse"], row["ratio"], row["name"]))
         for family, points in groups.items():
             points.sort()
             panel.plot([p[0] for p in points], [p[1] for p in points], "o-", markersize=4, label=family, alpha=0.8)
             for x, y, name in points:
-                detail = name.partition(":")[2].replace("bits=", "").replace("ratio=", "")
+                detail = name.partition(":")[2].replace("bits=", "").replace("ratio=", "").replace(",indices=packed", "")
                 panel.annotate(detail, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=6)
         panel.set(xscale="log", yscale="log", xlabel="NMSE of one encoding", title=f"{kind} data")
         panel.grid(alpha=0.3, which="both")

@@ -5,18 +5,12 @@
 #include <bit>
 #include <cstring>
 #include <new>
+#include <span>
 
 #include "codec/wire.h"
 
 namespace cgx {
 namespace {
-
-Status out_of_order(uint64_t index, uint64_t entry, uint64_t least, uint64_t end) {
-  return error(Code::kCorrupt,
-               "top-k block: index {} of entry {} is not in [{}, {}): indices must rise strictly and lie "
-               "within the tensor",
-               index, entry, least, end);
-}
 
 // Index of the first j in [from, k) whose index is not below `at`, for sorted indices; any j for others. It
 // is looked for near `guess`: a search from the middle of a large block meets lines that are in no cache.
@@ -49,16 +43,16 @@ void encode_packed(const uint32_t* indices, uint64_t count, uint64_t k, uint8_t*
   const PackedIndexLayout layout(count, k);
   const uint32_t width = layout.low_width;
   const uint64_t mask = (uint64_t{1} << width) - 1;
-  uint8_t* low = block + layout.low();
-  uint8_t* const high = block + layout.high();
-  memset(high, 0, layout.bytes() - layout.high());
+  uint8_t* low = block + layout.low_at();
+  uint8_t* const high = block + layout.high_at();
+  memset(high, 0, layout.bytes() - layout.high_at());
   uint64_t span = 1;
   uint64_t pending = 0;  // low bits that fill no word yet
   uint32_t filled = 0;
   for (uint64_t j = 0; j < k; ++j) {
     const uint64_t cell = uint64_t{indices[j]} >> width;
     for (; span <= cell >> layout.kCellsLog; ++span) {
-      wire_store(block + layout.before(span), static_cast<uint32_t>(j));
+      wire_store(block + layout.before_at(span), static_cast<uint32_t>(j));
     }
     const uint64_t bit = cell + j;
     uint8_t* const word = high + bit / 32 * 4;
@@ -73,47 +67,56 @@ void encode_packed(const uint32_t* indices, uint64_t count, uint64_t k, uint8_t*
   }
   if (filled != 0) wire_store(low, static_cast<uint32_t>(pending));
   for (; span <= layout.last_span(); ++span) {
-    wire_store(block + layout.before(span), static_cast<uint32_t>(k));
+    wire_store(block + layout.before_at(span), static_cast<uint32_t>(k));
   }
 }
 
-// Entries from `first` on must rise strictly and lie within the tensor.
-Status check_order(const uint32_t* begin, const uint32_t* end, uint64_t first, uint64_t count) {
-  bool rises = begin == end || end[-1] < count;
-  for (const uint32_t* at = begin; at + 1 < end; ++at) rises &= at[0] < at[1];
+// `all`, which are the entries from `first` on, must rise strictly within [begin, end).
+Status check_order(std::span<const uint32_t> all, uint64_t first, uint64_t begin, uint64_t end) {
+  if (all.empty()) return {};
+  bool rises = all.front() >= begin && all.back() < end;
+  for (size_t i = 1; i < all.size(); ++i) rises &= all[i - 1] < all[i];
   if (rises) return {};
-  uint64_t least = 0;
-  const uint32_t* at = begin;
-  for (; at != end && *at >= least && *at < count; ++at) least = uint64_t{*at} + 1;
-  return out_of_order(*at, first + static_cast<uint64_t>(at - begin), least, count);
+  uint64_t least = begin;
+  size_t i = 0;
+  for (; all[i] >= least && all[i] < end; ++i) least = uint64_t{all[i]} + 1;
+  return error(Code::kCorrupt,
+               "top-k block: index {} of entry {} is not in [{}, {}): indices must rise strictly and lie "
+               "within the tensor",
+               all[i], first + i, least, end);
+}
+
+Status miscounted(uint64_t span, uint64_t from, uint64_t to) {
+  return error(Code::kCorrupt, "top-k block: span {} of its packed indices does not hold entries {} to {}",
+               span, from, to);
 }
 
 // A block of packed indices, of any bytes.
 struct Packed {
   PackedIndexLayout layout;
   const uint8_t* block;
-  const uint8_t* low_bits = block + layout.low();
-  const uint8_t* high_bits = block + layout.high();
-  uint64_t mask = (uint64_t{1} << layout.low_width) - 1;
+  const uint8_t* low_bits = block + layout.low_at();
+  const uint8_t* high_bits = block + layout.high_at();
+  uint64_t low_mask = (uint64_t{1} << layout.low_width) - 1;
 
-  // How many elements lie before a span, as the block says; one beyond the last may be asked for.
-  uint64_t before(uint64_t span) const {
+  // How many entries lie before a span, as the block says; one beyond the last may be asked for.
+  uint64_t count_before(uint64_t span) const {
     if (span == 0) return 0;
-    return span > layout.last_span() ? layout.k : wire_load<uint32_t>(block + layout.before(span));
+    return span > layout.last_span() ? layout.k : wire_load<uint32_t>(block + layout.before_at(span));
   }
-  // The low bits of entry j < k. Two words are read: the high bits begin where the low ones end.
-  uint64_t low(uint64_t j) const {
-    if (mask == 0) return 0;
+  // The low bits of entry j < k. Two words are read: the high bits, of one word at least, begin where the low
+  // ones end. Without low ones there may be no second word.
+  uint64_t low_of(uint64_t j) const {
+    if (low_mask == 0) return 0;
     const uint64_t bit = j * layout.low_width;
-    return wire_load<uint64_t>(low_bits + bit / 32 * 4) >> bit % 32 & mask;
+    return wire_load<uint64_t>(low_bits + bit / 32 * 4) >> bit % 32 & low_mask;
   }
-  // Writes the entries [from, to) of a span to out; corrupt where the span has not as many. They lie in the
-  // span's cells, in order of cells.
+  // Writes the entries [from, to) of a span to out; corrupt where the span has not as many, or the last is
+  // not in it.
   Status read_span(uint64_t span, uint64_t from, uint64_t to, uint32_t* out) const {
     const uint64_t cells = span << layout.kCellsLog;
     const uint64_t begin = cells + from;
-    const uint64_t end =
-        span == layout.last_span() ? layout.high_bits() : cells + (uint64_t{1} << layout.kCellsLog) + to;
+    const uint64_t end = std::min(cells + (uint64_t{1} << layout.kCellsLog) + to, layout.high_bits());
     uint64_t j = from;
     for (uint64_t word = begin / 32 * 32; word < end; word += 32) {
       uint32_t bits = wire_load<uint32_t>(high_bits + word / 8);
@@ -122,14 +125,11 @@ struct Packed {
       for (; bits != 0; bits &= bits - 1, ++j) {
         if (j == to) return miscounted(span, from, to);
         const uint64_t bit = word + static_cast<uint64_t>(std::countr_zero(bits));
-        *out++ = static_cast<uint32_t>((bit - j) << layout.low_width | low(j));
+        *out++ = static_cast<uint32_t>((bit - j) << layout.low_width | low_of(j));
       }
     }
-    return j == to ? Status() : miscounted(span, from, to);
-  }
-  static Status miscounted(uint64_t span, uint64_t from, uint64_t to) {
-    return error(Code::kCorrupt, "top-k block: span {} of its packed indices does not hold entries {} to {}",
-                 span, from, to);
+    const bool is_counted = j == to && (to == from || uint64_t{out[-1]} >> layout.span_width() == span);
+    return is_counted ? Status() : miscounted(span, from, to);
   }
 };
 
@@ -167,34 +167,31 @@ Status IndexPart::read_plain(const uint8_t* block, uint64_t count, uint64_t k, u
   const bool whole = begin == 0 && end == count;
   first_ = whole ? 0 : first_kept(block, 0, k, expected(begin), begin);
   const size_t last = whole ? k : first_kept(block, first_, k, first_ + expected(end - begin), end);
-  CGX_ASSIGN_OR_RETURN(uint32_t* const at, reserve(std::min<uint64_t>(last - first_, end - begin)));
-  uint64_t least = begin;
-  for (size_t j = first_; j < last; ++j) {
-    const uint64_t index = wire_load<uint32_t>(block + plain_index(j));
-    if (index < least || index >= end) return out_of_order(index, j, least, end);
-    at[j - first_] = static_cast<uint32_t>(index);
-    least = index + 1;
-  }
-  at_ = at;
-  size_ = last - first_;
-  return {};
+  // One more than the part can hold does not rise.
+  const size_t size = std::min<uint64_t>(last - first_, end - begin + 1);
+  CGX_ASSIGN_OR_RETURN(uint32_t* const all, reserve(size));
+  memcpy(all, block + plain_index(first_), plain_index(size));
+  at_ = all;
+  size_ = size;
+  return check_order({all, size}, first_, begin, end);
 }
 
 Status IndexPart::read_packed(const uint8_t* block, uint64_t count, uint64_t k, uint64_t begin,
                               uint64_t end) {
   const Packed packed = {{count, k}, block};
-  const uint64_t last_span = (end - 1) >> packed.layout.span_width();
-  uint64_t span = begin >> packed.layout.span_width();
-  const uint64_t first = packed.before(span), last = packed.before(last_span + 1);
-  if (first > last || last > k) return Packed::miscounted(span, first, last);
+  const uint32_t width = packed.layout.span_width();
+  const uint64_t first_span = begin >> width, last_span = (end - 1) >> width;
+  const uint64_t first = packed.count_before(first_span), last = packed.count_before(last_span + 1);
+  const uint64_t room = (last_span + 1 - first_span) << width;
+  if (first > last || last > k || last - first > room) return miscounted(first_span, first, last);
   CGX_ASSIGN_OR_RETURN(uint32_t* const all, reserve(last - first));
-  for (uint64_t from = first, to = 0; span <= last_span; ++span, from = to) {
-    to = span == last_span ? last : packed.before(span + 1);
-    if (from > to || to > last) return Packed::miscounted(span, from, to);
+  for (uint64_t span = first_span, from = first, to = 0; span <= last_span; ++span, from = to) {
+    to = span == last_span ? last : packed.count_before(span + 1);
+    if (from > to || to > last) return miscounted(span, from, to);
     CGX_RETURN_IF_ERROR(packed.read_span(span, from, to, all + (from - first)));
   }
   const uint32_t* const all_end = all + (last - first);
-  CGX_RETURN_IF_ERROR(check_order(all, all_end, first, count));
+  CGX_RETURN_IF_ERROR(check_order({all, all_end}, first, first_span << width, count));
   // Of the first and the last span only what lies in the part.
   at_ = std::lower_bound<const uint32_t*>(all, all_end, begin);
   first_ = first + static_cast<size_t>(at_ - all);

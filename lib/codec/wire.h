@@ -65,7 +65,7 @@ CGX_HD constexpr size_t plain_index(uint64_t j) { return 4 * j; }
 // the other, and the rest, its cell: of cell c's elements, numbered j, each sets bit c + j of the high bits,
 // so that a zero there ends a cell. A span is 256 cells; how many elements lie before span s > 0 comes first,
 // so that spans can be read alone. All three parts are little-endian words of 4 bytes.
-// REQUIRES: 0 < k <= count <= 2^32.
+// REQUIRES: 0 < k <= count; count <= 2^32 where there are bytes, 2^48 where only their number is asked for.
 struct PackedIndexLayout {
   uint64_t count;
   uint64_t k;
@@ -79,12 +79,12 @@ struct PackedIndexLayout {
   CGX_HD constexpr uint32_t span_width() const { return low_width + kCellsLog; }
   CGX_HD constexpr uint64_t last_span() const { return (count - 1) >> span_width(); }
   CGX_HD constexpr uint64_t high_bits() const { return k + ((count - 1) >> low_width); }
-  CGX_HD static constexpr size_t words(uint64_t bits) { return (bits + 31) / 32 * 4; }  // bytes
+  CGX_HD static constexpr size_t word_bytes(uint64_t bits) { return (bits + 31) / 32 * 4; }
 
-  CGX_HD static constexpr size_t before(uint64_t span) { return 4 * (span - 1); }  // REQUIRES: span > 0
-  CGX_HD constexpr size_t low() const { return 4 * last_span(); }
-  CGX_HD constexpr size_t high() const { return low() + words(k * low_width); }
-  CGX_HD constexpr size_t bytes() const { return high() + words(high_bits()); }
+  CGX_HD static constexpr size_t before_at(uint64_t span) { return 4 * (span - 1); }  // REQUIRES: span > 0
+  CGX_HD constexpr size_t low_at() const { return 4 * last_span(); }
+  CGX_HD constexpr size_t high_at() const { return low_at() + word_bytes(k * low_width); }
+  CGX_HD constexpr size_t bytes() const { return high_at() + word_bytes(high_bits()); }
 };
 
 // A rand-k block: the random key that the indices follow from, then the block of the k values.

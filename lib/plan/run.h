@@ -49,7 +49,8 @@ struct RunStats {
   int64_t begin_ns = 0, end_ns = 0;  // of the first and of the last thing that was timed; of one run only
 };
 
-// Kept between runs, so that none allocates.
+// Kept between runs, so that none allocates (decoding more than an eighth of all elements from a sparse block
+// aside).
 struct Workspace {
   // Of one thread: a few tiles, or as much as the longest block that cannot be cut.
   struct Scratch {

@@ -16,6 +16,7 @@ from harness import BENCH, HAVE_GLOO, HAVE_MPI, QUICK, flags, run
 # Beside every codec with its defaults.
 MORE_SPECS = ["maxmin:bits=1", "maxmin:bits=8,bucket=0", "maxmin:bits=3,rounding=nearest", "cast:fp16",
               "dither:bits=8,norm=1,bucket=64", "natdither:bits=3,norm=2,bucket=0", "topk:ratio=0.05|natural",
+              "topk:ratio=0.05,indices=packed",
               "maxmin:bits=4+ef", "topk:ratio=0.05+ef"]  # the last two: collectives only
 GRADIENTS = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "data", "digits_gradients.npy")
 

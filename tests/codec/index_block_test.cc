@@ -38,8 +38,7 @@ Indices choose(uint64_t count, uint64_t k, Spread spread, uint32_t seed = 1) {
   return all;
 }
 
-// Exactly as large as the block, so that the sanitizers see any step outside. Packed indices are always
-// followed by values, plain ones need not be.
+// Exactly as large as the block, so that the sanitizers see any step outside.
 std::vector<uint8_t> encoded(IndexCoding coding, const Indices& indices, uint64_t count) {
   std::vector<uint8_t> block(index_block_bytes(coding, count, indices.size()), 0xaa);
   encode_indices(coding, indices.data(), count, indices.size(), block.data());
@@ -125,61 +124,124 @@ TEST(IndexBlock, ReachesTheLastOf32Bits) {
   for (const Indices& indices : {Indices{0}, Indices{UINT32_MAX}, Indices{5, 1u << 31, UINT32_MAX}}) {
     for (IndexCoding coding : kCodings) {
       const auto block = encoded(coding, indices, count);
-      IndexPart part;
-      ASSERT_TRUE(part.read(coding, block.data(), count, indices.size(), 0, count).ok());
-      ASSERT_EQ(part.size(), indices.size());
-      for (size_t i = 0; i < indices.size(); ++i) EXPECT_EQ(part[i], indices[i]);
+      for (uint64_t begin : {uint64_t{0}, uint64_t{1} << 31, count - 1}) {
+        IndexPart part;
+        ASSERT_TRUE(part.read(coding, block.data(), count, indices.size(), begin, count).ok());
+        const auto low = std::lower_bound(indices.begin(), indices.end(), begin);
+        ASSERT_EQ(part.size(), static_cast<size_t>(indices.end() - low));
+        for (size_t i = 0; i < part.size(); ++i) EXPECT_EQ(part[i], low[static_cast<ptrdiff_t>(i)]);
+      }
     }
   }
 }
 
-// Elias-Fano takes 2 + log2(count / k) bits an index at most; where whole bits are cut off, count / (k
-// 2^width) < 2 cells an index make up for the fraction: width + 1 + r with r = count / (k 2^width) in [1, 2),
-// at most log2(count / k) + 2. Spans add 32 bits for 256 cells, of which there are less than two an index,
-// and each part is filled up to a word.
-TEST(IndexBlock, PackedIndicesTakeAsManyBitsAsTheirFormula) {
+// With r = count / (k 2^width) in [1, 2) an index has `width` low bits, its own bit, r cells and r / 256
+// spans of 32 bits: width + 1 + r (1 + 1/8). As r <= 1 + log2(r), that is at most 2 + log2(count / k) + 2/8.
+// Each of the parts is filled up to a word; the spans are whole words.
+TEST(IndexBlock, PackedIndicesTakeNoMoreBitsThanTheirBound) {
+  const auto bits = [](uint64_t count, uint64_t k) {
+    return 8.0 * static_cast<double>(index_block_bytes(IndexCoding::kPacked, count, k));
+  };
   for (const auto& [count, k] : kShapes) {
     const double size = static_cast<double>(k);
-    const double bits = size * (2 + std::log2(static_cast<double>(count) / size) + 2 * 32.0 / 256) + 2 * 32;
-    EXPECT_LE(8.0 * static_cast<double>(index_block_bytes(IndexCoding::kPacked, count, k)), bits)
+    EXPECT_LE(bits(count, k), size * (2.25 + std::log2(static_cast<double>(count) / size)) + 2 * 32)
         << k << " of " << count;
   }
-  EXPECT_NEAR(8.0 * static_cast<double>(index_block_bytes(IndexCoding::kPacked, 16777216, 167773)) / 167773,
-              8.76, 0.01);
+  const uint64_t k = 1 << 20;  // and as many as said, less the span that needs no count
+  const double exact = static_cast<double>(k) * (6 + 1 + 100.0 / 64 * (1 + 32.0 / 256));
+  EXPECT_NEAR(bits(100 * k, k), exact, 2 * 32);
 }
 
-TEST(IndexBlock, RefusesBytesThatNoEncoderWrites) {
+std::string refusal(const std::vector<uint8_t>& block, uint64_t count, uint64_t k, uint64_t begin,
+                    uint64_t end) {
+  IndexPart part;
+  const Status status = part.read(IndexCoding::kPacked, block.data(), count, k, begin, end);
+  return status.code() == Code::kCorrupt ? status.message() : std::string();
+}
+
+TEST(IndexBlock, RefusesCountsThatNoEncoderWrites) {
+  const uint64_t count = 100000, k = 1000;  // 7 spans of 16384
+  const auto good = encoded(IndexCoding::kPacked, choose(count, k, Spread::kEven), count);
+  const PackedIndexLayout layout(count, k);
+  ASSERT_EQ(layout.last_span(), 6u);
+  const uint64_t span = uint64_t{1} << layout.span_width();
+  const auto with = [&](uint64_t of_span, uint32_t before) {
+    auto block = good;
+    wire_store(block.data() + layout.before_at(of_span), before);
+    return block;
+  };
+  const uint32_t third = wire_load<uint32_t>(good.data() + layout.before_at(3));
+  for (uint32_t wrong :
+       {third - 1, third + 1, 0u, static_cast<uint32_t>(k), static_cast<uint32_t>(k + 1), UINT32_MAX}) {
+    const auto block = with(3, wrong);
+    EXPECT_NE(refusal(block, count, k, 0, count).find("span 2"), std::string::npos) << wrong;
+    EXPECT_NE(refusal(block, count, k, 2 * span, 3 * span), "") << wrong;
+    EXPECT_EQ(refusal(block, count, k, 0, 2 * span), "") << "it lies elsewhere";
+  }
+}
+
+TEST(IndexBlock, RefusesBitsThatNoEncoderWrites) {
   const uint64_t count = 100000, k = 1000;
   const Indices indices = choose(count, k, Spread::kEven);
   const auto good = encoded(IndexCoding::kPacked, indices, count);
   const PackedIndexLayout layout(count, k);
-  const auto refused = [&](const std::vector<uint8_t>& block) {
-    IndexPart part;
-    const Status status = part.read(IndexCoding::kPacked, block.data(), count, k, 0, count);
-    return status.code() == Code::kCorrupt ? status.message() : std::string();
+  const uint64_t span = uint64_t{1} << layout.span_width();
+  for (const int high : {0x00, 0xff}) {  // no element, or as many as there are bits
+    auto block = good;
+    std::fill(block.begin() + static_cast<ptrdiff_t>(layout.high_at()), block.end(),
+              static_cast<uint8_t>(high));
+    EXPECT_NE(refusal(block, count, k, 0, count), "");
+    EXPECT_NE(refusal(block, count, k, 3 * span, 3 * span + 1), "");
+  }
+  // The last element of span 1 moved to where its last cell ends: as many bits as before, but in span 2.
+  const uint64_t j =
+      static_cast<uint64_t>(std::lower_bound(indices.begin(), indices.end(), 2 * span) - indices.begin()) - 1;
+  auto block = good;
+  const auto flip = [&](uint64_t bit) {
+    block[layout.high_at() + bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
   };
-  ASSERT_EQ(layout.last_span(), 6u);
-  auto block = good;  // one element more in a span than it says
-  wire_store(block.data() + layout.before(3), wire_load<uint32_t>(block.data() + layout.before(3)) - 1);
-  EXPECT_NE(refused(block).find("span 2"), std::string::npos) << refused(block);
-  block = good;  // more than there are
-  wire_store(block.data() + layout.before(1), static_cast<uint32_t>(k + 1));
-  EXPECT_NE(refused(block), "");
-  for (const int high : {0x00, 0xff}) {  // none, or as many as there are bits
-    block = good;
-    std::fill(block.begin() + static_cast<ptrdiff_t>(layout.high()), block.end(), static_cast<uint8_t>(high));
-    EXPECT_NE(refused(block), "");
-  }
-  block = good;  // two of one cell in the wrong order, and equal
-  size_t j = 1;
-  while (indices[j] >> layout.low_width != indices[j - 1] >> layout.low_width) ++j;
-  for (uint32_t low : {indices[j - 1] & ((1u << layout.low_width) - 1), 0u}) {
+  flip((indices[j] >> layout.low_width) + j);
+  flip(2 * 256 + j);
+  EXPECT_NE(refusal(block, count, k, 0, count).find("span 1"), std::string::npos);
+  EXPECT_NE(refusal(block, count, k, span, 2 * span).find("span 1"), std::string::npos);
+  EXPECT_EQ(refusal(block, count, k, 2 * span, count), "");
+}
+
+TEST(IndexBlock, RefusesLowBitsThatNoEncoderWrites) {
+  const uint64_t count = 100000, k = 1000;
+  const Indices indices = choose(count, k, Spread::kEven);
+  const auto good = encoded(IndexCoding::kPacked, indices, count);
+  const PackedIndexLayout layout(count, k);
+  const uint64_t mask = (uint64_t{1} << layout.low_width) - 1;
+  const auto with = [&](uint64_t j, uint64_t low) {
+    auto block = good;
     const uint64_t bit = j * layout.low_width;
-    uint8_t* const at = block.data() + layout.low() + bit / 32 * 4;
-    const uint64_t mask = ((uint64_t{1} << layout.low_width) - 1) << bit % 32;
-    wire_store(at, (wire_load<uint64_t>(at) & ~mask) | uint64_t{low} << bit % 32);
-    EXPECT_NE(refused(block).find(fmt::format("entry {}", j)), std::string::npos) << refused(block);
+    uint8_t* const at = block.data() + layout.low_at() + bit / 32 * 4;
+    wire_store(at, (wire_load<uint64_t>(at) & ~(mask << bit % 32)) | low << bit % 32);
+    return block;
+  };
+  size_t j = 1;  // two in one cell: equal, and in the wrong order
+  while (indices[j] >> layout.low_width != indices[j - 1] >> layout.low_width) ++j;
+  for (uint64_t low : {indices[j - 1] & mask, uint64_t{0}}) {
+    EXPECT_NE(refusal(with(j, low), count, k, 0, count).find(fmt::format("entry {}", j)), std::string::npos);
   }
+  // 100000 is element 32 of its cell: what lies there has no room above.
+  const Indices last = {1, 2, 99999};
+  auto block = encoded(IndexCoding::kPacked, last, count);
+  const PackedIndexLayout of_three(count, last.size());
+  const uint64_t bit = 2 * of_three.low_width;
+  uint8_t* const at = block.data() + of_three.low_at() + bit / 32 * 4;
+  wire_store(at, wire_load<uint64_t>(at) | ((uint64_t{1} << of_three.low_width) - 1) << bit % 32);
+  EXPECT_NE(refusal(block, count, last.size(), 0, count).find("entry 2"), std::string::npos);
+}
+
+// A count that a peer wrote asks for no more memory than the part's spans can hold.
+TEST(IndexBlock, AllocatesForWhatAPartCanHoldAtMost) {
+  const uint64_t count = uint64_t{1} << 32, k = count / 2;
+  const PackedIndexLayout layout(count, k);  // spans of 512
+  std::vector<uint8_t> block(layout.before_at(4));
+  wire_store(block.data() + layout.before_at(2), static_cast<uint32_t>(k - 1));
+  EXPECT_NE(refusal(block, count, k, 512, 1024).find("span 1"), std::string::npos);
 }
 
 TEST(IndexBlock, WhateverIsReadFromAnyBytesRisesWithinThePart) {

@@ -188,6 +188,7 @@ TEST(Layout, FingerprintsDifferWhereverRanksCouldDisagree) {
       [](DType&, auto& s) { s[1].spec.error_feedback = true; },
       [](DType&, auto& s) { s[1].spec.ratio = 0.011; },
       [](DType&, auto& s) { s[1].spec = spec("topk:ratio=0.01"); },
+      [](DType&, auto& s) { s[1].spec = spec("topk:ratio=0.01,indices=packed"); },
       [](DType&, auto& s) { s[1].spec = spec("randk:ratio=0.01"); },
   };
   std::set<uint64_t> seen = {base};

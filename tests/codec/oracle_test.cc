@@ -217,6 +217,9 @@ TEST(Oracle, BitsAnElement) {
   EXPECT_EQ(bits("cast:fp16"), 16.0);
   EXPECT_NEAR(bits("topk:ratio=0.01|natural"), 0.41, 0.001);
   EXPECT_NEAR(bits("topk:ratio=0.01"), 0.64, 0.001);
+  const double packed = 6 + 1 + 100.0 / 64 * (1 + 32.0 / 256);  // of an index, as in index_block_test.cc
+  EXPECT_NEAR(bits("topk:ratio=0.01,indices=packed"), 0.01 * (packed + 32), 0.001);
+  EXPECT_NEAR(bits("topk:ratio=0.01,indices=packed|natural"), 0.01 * (packed + 9), 0.001);
 }
 
 // docs/WIRE.md's formula for a bucketed block: whole units, then a last one that is raw where that is no

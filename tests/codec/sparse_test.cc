@@ -15,7 +15,6 @@
 #include "codec/codec.h"
 #include "codec/codecs/randk.h"
 #include "codec/codecs/topk.h"
-#include "codec/index_block.h"
 #include "codec/value_block.h"
 #include "codec/wire.h"
 
@@ -87,6 +86,13 @@ double square_distance(const std::vector<float>& x, const std::vector<float>& y)
   return sum;
 }
 
+// As docs/WIRE.md has it.
+size_t index_bytes(const CodecSpec& s, size_t n, size_t k) {
+  if (s.indices == IndexCoding::kPlain) return 4 * k;
+  const auto l = static_cast<size_t>(std::floor(std::log2(static_cast<double>(n / k))));
+  return 4 * ((n - 1) >> (l + 8)) + 4 * ((k * l + 31) / 32) + 4 * ((k + ((n - 1) >> l) + 31) / 32);
+}
+
 TEST(Sparse, SizesFollowTheFormula) {
   for (const char* text : kSpecs) {
     const CodecSpec s = spec(text);
@@ -94,7 +100,7 @@ TEST(Sparse, SizesFollowTheFormula) {
       EXPECT_EQ(encoded_bytes(s, dtype, 0), 0u);
       for (size_t count : {1, 2, 7, 17, 255, 256, 257, 1000, 100003}) {
         const size_t k = kept_count(s.ratio, count);
-        const size_t header = s.kind == CodecKind::kTopK ? index_block_bytes(s.indices, count, k) : 24;
+        const size_t header = s.kind == CodecKind::kTopK ? index_bytes(s, count, k) : 24;
         const size_t layout = header + value_block_bytes(s.values, dtype, k);
         const size_t raw = count * dtype_bytes(dtype);
         EXPECT_EQ(encoded_bytes(s, dtype, count), std::min(layout, raw)) << text << " " << count;
@@ -388,6 +394,13 @@ TEST(TopK, RefusesIndicesThatNoEncoderWrites) {
   const uint32_t second = wire_load<uint32_t>(good.data() + 4), third = wire_load<uint32_t>(good.data() + 8);
   expect_corrupt(3, third, third);  // equal to the entry before it
   expect_corrupt(0, 999, second);   // the entry after it is the first that does not rise
+
+  const CodecSpec packed = spec("topk:ratio=0.01,indices=packed");
+  auto block = encoded(packed, normals(count, 11));
+  block[8] = 0;  // of the cells, which follow 10 indices of 6 bits
+  std::vector<float> y(count, 5);
+  EXPECT_EQ(decode(packed, DType::kF32, block.data(), count, Into::kAssign, y.data()).code(), Code::kCorrupt);
+  EXPECT_EQ(y, std::vector<float>(count, 5));
 }
 
 TEST(RandK, RefusesHeadersThatNoEncoderWrites) {

@@ -46,8 +46,7 @@ inline bool set_indices(std::string_view value, CodecSpec& spec) {
   return set_choice(kIndexNames, value, spec.indices);
 }
 inline std::string get_indices(const CodecSpec& spec) {
-  return spec.indices == IndexCoding::kPlain ? std::string()
-                                             : std::string(kIndexNames[static_cast<size_t>(spec.indices)]);
+  return spec.indices == IndexCoding::kPacked ? "packed" : "";
 }
 
 struct TopK {
@@ -56,7 +55,7 @@ struct TopK {
   static constexpr const char* kSummary = "the k elements of largest magnitude, exactly";
   static constexpr std::array<ParamRow, 2> kParams = {
       kRatioRow, ParamRow{{"indices", "plain|packed", "plain",
-                           "which elements: 32 bits each, or Elias-Fano, about 2 + log2(1/ratio)"},
+                           "which elements: 32 bits each, or Elias-Fano, about 2 + log2(1/ratio) bits"},
                           set_indices,
                           get_indices}};
   static constexpr CodecSpec kInitial = {.kind = kKind, .ratio = 0.01, .values = {}};
