@@ -29,6 +29,7 @@ struct NormFold {
 template <>
 struct NormFold<Norm::kInf> {
   static constexpr bool kAnyOrder = true;
+  static constexpr bool kOfMagnitudes = true;  // the largest |x| is all that counts
   using State = uint32_t;
   CGX_HD static State identity() { return 0; }
   template <typename F>

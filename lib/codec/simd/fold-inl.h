@@ -67,6 +67,7 @@ struct HalfExtremes {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
 
 CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) { return {x[0], x[n - 1]}; }  // not used
+CGX_HD uint16_t largest_magnitude(const uint16_t* x, size_t n) { return x[n - 1]; }          // not used
 
 #else
 
@@ -123,6 +124,18 @@ CGX_HD HalfExtremes half_extremes(const uint16_t* x, size_t n) {
   return half_extremes_by_keys(x, n);
 }
 
+// The largest of halves without their signs. REQUIRES: as above.
+CGX_HD uint16_t largest_magnitude(const uint16_t* x, size_t n) {
+  const HalfTag d16;
+  const auto magnitudes = hn::Set(d16, 0x7fff);
+  auto largest = hn::Zero(d16);
+  HWY_UNROLL(4)
+  for (size_t i = 0; i < n; i += 2 * kLanes) {
+    largest = hn::Max(largest, hn::And(hn::LoadU(d16, x + i), magnitudes));
+  }
+  return largest_half(largest);
+}
+
 #endif
 
 // fold_lanes() by the quicker fold for elements of both signs, where there is one and they are.
@@ -143,7 +156,9 @@ auto fold_any_order(const S& source, const Elements& from, size_t at, size_t n) 
   if constexpr (kVectors && requires(F32 x) { Fold::lift(x); }) {
     done = n - n % (2 * kLanes);
     if (done != 0) {
-      if constexpr (S::kPlainHalves) {
+      if constexpr (S::kPlainHalves && requires { Fold::kOfMagnitudes; }) {
+        state = Fold::lift(S::widened(largest_magnitude(source.stored(at), done)));
+      } else if constexpr (S::kPlainHalves) {
         const HalfExtremes extremes = half_extremes(source.stored(at), done);
         state = Fold::merge(Fold::lift(S::widened(extremes.low)), Fold::lift(S::widened(extremes.high)));
       } else {
